@@ -1,0 +1,208 @@
+"""The ``lekhai`` command. ``lekhai --help`` lists its verbs; each answers ``--help`` in well under a second.
+
+Everything heavy is imported inside the verb that needs it. An error of ours ends with exit code 1 and its remedy,
+without a traceback; any other error is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class _Commands(TyperGroup):
+    """The verbs. An error of ours ends with its text, which names the remedy, and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (RuntimeError, ValueError, FileNotFoundError) as error:
+            if not _written_for_the_user(error):
+                raise
+            typer.echo(f"\n{error}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _written_for_the_user(error: Exception) -> bool:
+    """Say whether the text is ours: a class of this package, or a missing file that we looked for (no errno)."""
+    if isinstance(error, FileNotFoundError):
+        return error.errno is None
+    return type(error).__module__.startswith("lekhai_helpers.")
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a spreadsheet of Bengali ad scripts to a copywriter model on your own machine.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Your own table of examples.")
+app.add_typer(data_app, name="data")
+
+Recipe = Annotated[str, typer.Option(help="What is made: a file of lekhai_helpers/recipes.")]
+Profile = Annotated[str, typer.Option(help="Where: smoke, cpu, colab-t4, rtx5070, multi-gpu; auto asks the machine.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeat it.")]
+RunLabel = Annotated[str | None, typer.Option("--run", help="A folder in runs/; without it, the newest run.")]
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out the real matrix product and the 4-bit step.")
+    ] = False,
+) -> None:
+    """Check machine, versions and real arithmetic; say which profile fits. Exit code 1 where something is wrong."""
+    from lekhai_helpers.doctor import check
+
+    findings = check(deep=not quick)
+    for finding in findings:
+        typer.echo(f"{finding.status:<5} {finding.name}: {finding.found}")
+        if finding.status != "ok" and finding.remedy:
+            typer.echo(f"      remedy: {finding.remedy}")
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def run(
+    recipe: Recipe = "lekhai",
+    profile: Profile = "auto",
+    name: Annotated[str, typer.Option(help="The run's name; its folder is runs/RECIPE-PROFILE-NAME.")] = "first",
+    first: Annotated[int, typer.Option("--from", min=1, max=12, help="First notebook.")] = 1,
+    last: Annotated[int, typer.Option("--to", min=1, max=12, help="Last notebook.")] = 12,
+    only: Annotated[int | None, typer.Option(min=1, max=12, help="This notebook and no other.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is complete and unchanged.")] = False,
+    overrides: Set = None,
+) -> None:
+    """Run the notebooks in order, each reading what the one before left."""
+    from lekhai_helpers.core.recipe import parse_override
+    from lekhai_helpers.pipeline import run_chain
+
+    settings = dict(parse_override(text) for text in overrides or [])
+    try:
+        run_chain(
+            recipe,
+            profile,
+            name,
+            first=first,
+            last=last,
+            only=only,
+            resume=resume,
+            overrides=settings,
+            console=_say,
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. What was finished is kept: the same command with --resume goes on.", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def write(
+    message: Annotated[str, typer.Argument(help="What the advertisement should say, in Bengali or English.")],
+    industry: Annotated[str, typer.Option(help="The client's trade.")] = "",
+    tone: Annotated[str, typer.Option(help="For example emotional, funny, formal.")] = "",
+    duration: Annotated[int, typer.Option(min=10, max=90, help="Length of the film, in seconds.")] = 30,
+    brand: Annotated[str, typer.Option(help="The brand's name.")] = "",
+    product: Annotated[str, typer.Option(help="What is advertised.")] = "",
+    label: RunLabel = None,
+) -> None:
+    """Write one ad script with the model that the newest run made. Exit code 1 where it is not a valid table."""
+    from lekhai_helpers.closing import newest_run, recommended_gguf, resume_command
+    from lekhai_helpers.core.run_folder import RunError
+    from lekhai_helpers.prepare.contracts import get_contract
+    from lekhai_helpers.ship.quantize import LlamaServer
+
+    this_run = newest_run(label)
+    gguf = recommended_gguf(this_run)
+    if gguf is None:
+        raise RunError(f"{this_run.label} has no GGUF yet: notebook 12 makes it, `{resume_command(this_run)}`")
+    settings = this_run.settings
+    messages = [
+        {"role": "system", "content": settings.system_prompt},
+        {"role": "user", "content": _prompt(message, industry, tone, duration, brand, product)},
+    ]
+    with LlamaServer(gguf) as server:
+        answer = server.chat(messages, settings.decoding)
+    text = getattr(answer, "text", answer)
+    typer.echo(text)
+    verdict = get_contract(settings.data.contract)(text)
+    if not verdict.ok:
+        typer.echo("Not a valid script: " + "; ".join(verdict.problems), err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def publish(
+    build: Annotated[bool, typer.Option("--build", help="Write the notebooks from notebooks/src.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Say whether notebooks and sources agree.")] = False,
+    label: Annotated[str | None, typer.Option("--run", help="Take the outputs of this finished run.")] = None,
+) -> None:
+    """Make the notebooks: from their sources, or with the outputs of one clean run."""
+    from lekhai_helpers import publish as notebooks
+    from lekhai_helpers.closing import newest_run
+
+    if not (build or check or label):
+        raise typer.BadParameter("say what to do: --build, --run NAME or --check")
+    written = notebooks.build() if build else []
+    written += notebooks.publish_run(newest_run(label)) if label else []
+    for path in dict.fromkeys(written):
+        typer.echo(f"written: notebooks/{path.name}")
+    problems = notebooks.check() if check else []
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(label: RunLabel = None) -> None:
+    """Show what a run came to, and where its report.html lies."""
+    from lekhai_helpers.closing import closing_summary, newest_run
+
+    typer.echo(closing_summary(newest_run(label)))
+
+
+@data_app.command("check")
+def data_check(
+    file: Annotated[Path, typer.Argument(help="Your CSV: prompt_1, prompt_2, prompt_3, script and more.")],
+    recipe: Recipe = "lekhai",
+    overrides: Set = None,
+) -> None:
+    """Read a table as notebook 03 will, and name every problem by row. Exit code 1 where a row is unusable."""
+    from lekhai_helpers.core.recipe import parse_override, resolve
+    from lekhai_helpers.prepare.dataset import load_table
+
+    settings = resolve(recipe, "cpu", dict(parse_override(text) for text in overrides or [])).data
+    table, problems = load_table(file, settings.prompts, settings.source, settings.contract)
+    for problem in problems:
+        typer.echo(f"row {problem.row}  {problem.level}  {problem.column}: {problem.problem}")
+    typer.echo(f"{int(table['usable'].sum())} of {len(table)} rows can be used")
+    if any(problem.level == "error" for problem in problems):
+        raise typer.Exit(1)
+
+
+def _prompt(message: str, industry: str, tone: str, seconds: int, brand: str, product: str) -> str:
+    """Return the brief as the training data words it; without brand and product, the message says it all."""
+    if brand and product:
+        from lekhai_helpers.ship.serving import ScriptRequest, brief_prompt
+
+        return brief_prompt(
+            ScriptRequest(
+                message=message, industry=industry, tone=tone, duration_seconds=seconds, brand=brand, product=product
+            )
+        )
+    wishes = [f"খাত: {industry}।" if industry else "", f"টোন: {tone}।" if tone else "", f"দৈর্ঘ্য: {seconds} সেকেন্ড।"]
+    return " ".join(part for part in (message, *wishes) if part)
+
+
+def _say(line: str) -> None:
+    """Print a line at once, also into a pipe: a log that is read while the chain runs."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,285 @@
+"""Every picture LekhAI draws, as matplotlib figures with Bengali labels. Used by the notebooks and the report.
+
+Each function returns a closed figure: a notebook cell that ends with it shows it once. Colours are told apart
+by people who do not see red and green alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame, Series
+
+FONT_FILE = Path(__file__).with_name("fonts") / "NotoSansBengali-Regular.ttf"
+OLDEST_MATPLOTLIB = (3, 11)
+
+# Okabe and Ito's palette.
+BLUE, ORANGE, GREEN, PINK, SKY, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A8A8A"
+_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, GREY)
+
+
+class PlotError(RuntimeError):
+    """A picture cannot be drawn rightly; the text says why and names the remedy."""
+
+
+class NothingToDraw(PlotError):
+    """The figures this picture needs are not there yet; the text names the notebook that makes them."""
+
+
+def use_bengali_font() -> str:
+    """Make matplotlib draw Bengali letters with the font that ships here, and return its name.
+
+    Latin letters stay in matplotlib's own font. Raises PlotError before matplotlib 3.11, which puts conjuncts
+    (ক্ষ, জ্ঞ) and vowel signs in the wrong order without a word.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+
+    if matplotlib.__version_info__[:2] < OLDEST_MATPLOTLIB:
+        raise PlotError(
+            f"matplotlib {matplotlib.__version__} draws Bengali wrongly. Remedy: run `bash colab_setup.sh`, "
+            'or `pip install "matplotlib>=3.11"`, and restart the notebook.'
+        )
+    family = font_manager.get_font(FONT_FILE).family_name
+    if family not in font_manager.fontManager.get_font_names():
+        font_manager.fontManager.addfont(FONT_FILE)
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", family]
+    return family
+
+
+def token_lengths(lengths: Mapping[str, Sequence[int]], limit: int) -> Figure:
+    """Draw how many tokens the examples take, per tokenizer, and the limit beyond which they would be cut.
+
+    `lengths`: tokenizer's name to one number of tokens per example; `limit`: tokens of max_seq_length.
+    """
+    import numpy as np
+
+    figure, axes = _canvas(rows=len(lengths), height=1.1 + 1.25 * len(lengths), sharex=True)
+    highest = max([limit, *(max(values) for values in lengths.values())])
+    for ax, (name, values), colour in zip(axes, lengths.items(), _endless(len(lengths)), strict=True):
+        ax.hist(values, bins=np.linspace(0, highest * 1.02, 52).tolist(), color=colour)
+        ax.axvline(limit, color="black", linestyle="--", linewidth=1)
+        too_long = sum(value > limit for value in values) / len(values)
+        ax.set_title(f"{name}: half of them under {np.median(values):.0f}, {too_long:.0%} over {limit}", fontsize=10)
+        ax.set_ylabel("examples")
+    axes[-1].set_xlim(left=0)
+    axes[-1].set_xlabel(f"tokens in one example (dashed: the limit, {limit})")
+    figure.suptitle("How long are the examples?")
+    return _done(figure)
+
+
+def loss_curves(metrics: DataFrame) -> Figure:
+    """Draw training and validation loss by step. `metrics`: step, name, value, as `ledger.metrics` returns it."""
+    names = {"loss": "training: the scripts it learns from", "eval_loss": "validation: scripts it never saw"}
+    found = _logged(metrics, names, "06_fine_tuning")
+    figure, (ax,) = _canvas()
+    _lines(ax, metrics, found)
+    ax.set(xlabel="training step", ylabel="loss (nats per token)", title="Does it learn, or only memorise?")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    return _done(figure)
+
+
+def reward_curves(metrics: DataFrame) -> Figure:
+    """Draw DPO's rewards and accuracy by step. `metrics`: step, name, value, as `ledger.metrics` returns it."""
+    rewards = {"rewards/chosen": "chosen", "rewards/rejected": "rejected", "rewards/margins": "chosen minus rejected"}
+    found = _logged(metrics, rewards, "10_preference_alignment")
+    figure, (top, bottom) = _canvas(rows=2, height=5.2, sharex=True)
+    _lines(top, metrics, found)
+    top.legend(frameon=False)
+    top.axhline(0, color="black", linewidth=0.8)
+    top.set(ylabel="reward (β · log ratio)", title="Does it come to prefer the better script?")
+    _lines(bottom, metrics, {"rewards/accuracies": "pairs ranked rightly"})
+    bottom.set(xlabel="training step", ylabel="pairs ranked rightly", ylim=(-0.03, 1.05))
+    _percent(bottom.yaxis)
+    return _done(figure)
+
+
+def validity_by_stage(summary: DataFrame) -> Figure:
+    """Draw the share of valid tables of every stage with its interval. `summary`: as `ledger.summary` returns it."""
+    table = summary[(summary["metric"] == "valid_tables") & summary["value"].notna()].reset_index(drop=True)
+    if table.empty:
+        raise NothingToDraw("no stage has its valid tables counted yet: run notebook 05 first")
+    figure, (ax,) = _canvas(height=1.3 + 0.55 * len(table))
+    ax.barh(table.index, table["value"], color=BLUE, height=0.62)
+    # A Wilson interval may end a rounding error on the wrong side of 0% or 100%: hence the clip.
+    reach = [(table["value"] - table["low"]).clip(lower=0), (table["high"] - table["value"]).clip(lower=0)]
+    ax.errorbar(table["value"], table.index, xerr=reach, fmt="none", ecolor="black", capsize=4)
+    ends = table["high"].fillna(table["value"]).clip(lower=table["value"])
+    for row, (value, end) in enumerate(zip(table["value"], ends, strict=True)):
+        ax.annotate(f"{value:.0%}", (end, row), xytext=(6, 0), textcoords="offset points", va="center")
+    sizes = ["" if n is None else f" (n={n})" for n in table["n"].astype(object).where(table["n"].notna(), None)]
+    _names_on_y(ax, [stage + size for stage, size in zip(table["stage"], sizes, strict=True)])
+    ax.set(xlim=(0, 1.14), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="scripts that are a valid table (line: 95% interval)")
+    ax.set_title("How many scripts are valid tables, stage by stage?")
+    _percent(ax.xaxis)
+    return _done(figure)
+
+
+def merge_curve(table: DataFrame) -> Figure:
+    """Draw the merge's perplexity on Bengali and on outlines by share t of the structure donor; lower is better.
+
+    `table`: index t (0 to 1), columns bengali_perplexity and outline_perplexity. A row whose index is a name
+    ("no merge") is drawn as a dashed line to compare with.
+    """
+    import pandas as pd
+
+    shares = pd.to_numeric(pd.Series(table.index, index=table.index), errors="coerce")
+    curve = table[shares.notna().values].set_axis(shares.dropna().values).sort_index()
+    figure, axes = _canvas(columns=2, height=3.6)
+    titles = {"bengali_perplexity": "on Bengali text", "outline_perplexity": "on outlines of a brief"}
+    for ax, (column, title), colour in zip(axes, titles.items(), _COLOURS[:2], strict=True):
+        ax.plot(curve.index, curve[column], marker="o", color=colour, label="merge")
+        for (name, value), style in zip(
+            table.loc[shares.isna().values, column].items(), ("--", ":", "-."), strict=False
+        ):
+            ax.axhline(value, color="black", linestyle=style, linewidth=1, label=str(name))
+        ax.set(title=title, xlabel="share t of the structure donor", ylabel="perplexity (lower is better)")
+        ax.set_xlim(-0.06, 1.06)
+        if len(ax.get_legend_handles_labels()[0]) > 1:
+            ax.legend(fontsize=8)
+    figure.suptitle("What does each share of the two donors cost?")
+    return _done(figure)
+
+
+def heatmap(
+    table: DataFrame, counts: DataFrame, low: float = 1, high: float = 10, label: str = "mean score (1 to 10)"
+) -> Figure:
+    """Draw the mean score of every industry (rows) on every criterion (columns); grey where nothing was scored.
+
+    `counts` has the same shape: how many scores stand behind each cell. `low` and `high` are the ends of the
+    scale, which do not follow the data, so that two heatmaps can be compared.
+    """
+    import seaborn as sns
+
+    counts = counts.reindex_like(table).fillna(0).astype(int)
+    texts = table.copy().astype(object)
+    for column in range(table.shape[1]):
+        for row in range(table.shape[0]):
+            value, n = table.iat[row, column], counts.iat[row, column]
+            texts.iat[row, column] = f"{value:.1f}  (n={n})" if value == value else ""
+    # Explicit width: Bengali row names are long and must leave the cells room for their text.
+    figure, (ax,) = _canvas(width=3.4 + 1.5 * table.shape[1], height=1.6 + 0.36 * len(table))
+    ax.set_facecolor("#D9D9D9")
+    sns.heatmap(
+        table.astype(float), annot=texts, fmt="", vmin=low, vmax=high, cmap="YlGnBu", linewidths=1, ax=ax,
+        annot_kws={"fontsize": 9}, cbar_kws={"label": label},
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="", title="Where are the scripts good, and where not?\n(grey: nothing scored)")
+    ax.tick_params(length=0, rotation=0)
+    return _done(figure)
+
+
+def quant_tradeoff(table: DataFrame) -> Figure:
+    """Draw size, speed and contract share of every file. `table`: file, size_mb, tokens_per_second, valid_share."""
+    panels = (
+        ("size_mb", "size (MB)", "{:.0f}"),
+        ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
+        ("valid_share", "scripts that are a valid table", "{:.0%}"),
+    )
+    figure, axes = _canvas(columns=3, width=9.5, height=1.4 + 0.42 * len(table), sharey=True)
+    for ax, (column, title, form), colour in zip(axes, panels, _COLOURS[:3], strict=True):
+        bars = ax.barh(range(len(table)), table[column].fillna(0), color=colour, height=0.62)
+        labels = [form.format(value) if value == value else "not measured" for value in table[column]]
+        ax.bar_label(bars, labels=labels, padding=4, fontsize=9)
+        ax.set_xlabel(title)
+        ax.margins(x=0.35)
+        ax.locator_params(axis="x", nbins=4)
+    axes[2].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])
+    _percent(axes[2].xaxis)
+    _names_on_y(axes[0], [str(name) for name in table["file"]])
+    figure.suptitle("What does a smaller file cost?")
+    figure.set_layout_engine("constrained", wspace=0.06)
+    return _done(figure)
+
+
+def counts(series: Series, title: str) -> Figure:
+    """Draw how often each label occurs, commonest first.
+
+    `series`: one label per row (industries, tones), or numbers already counted, with the labels as index.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    counted = series if is_numeric_dtype(series) else series.value_counts()
+    counted = counted.sort_values(ascending=False, kind="stable")
+    figure, (ax,) = _canvas(height=1.2 + 0.32 * len(counted))
+    ax.bar_label(ax.barh(range(len(counted)), counted.values, color=BLUE, height=0.7), padding=4)
+    _names_on_y(ax, [str(label) for label in counted.index])
+    ax.margins(x=0.1)
+    _whole_numbers(ax)
+    ax.set(xlabel="rows", title=title)
+    return _done(figure)
+
+
+def _canvas(
+    rows: int = 1,
+    columns: int = 1,
+    width: float = 7.2,
+    height: float = 3.8,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure (inches) and its axes in one flat list, without the frame's top and right."""
+    import matplotlib.pyplot as plt
+
+    use_bengali_font()
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(width, height), layout="constrained", squeeze=False, sharex=sharex, sharey=sharey
+    )
+    axes = list(grid.flat)
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _done(figure: Figure) -> Figure:
+    """Close the figure, so that a notebook shows it once: where the cell returns it."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
+    return figure
+
+
+def _logged(metrics: DataFrame, names: Mapping[str, str], phase: str) -> dict[str, str]:
+    """Return the names that were logged. Asked before a figure is opened, which an error would leave open."""
+    found = {name: words for name, words in names.items() if (metrics["name"] == name).any()}
+    if not found:
+        raise NothingToDraw(f"no {' or '.join(names)} in the ledger: run notebook {phase} first")
+    return found
+
+
+def _lines(ax: Axes, metrics: DataFrame, names: Mapping[str, str]) -> None:
+    """Draw one line for every metric of `names`, with its plain name for a legend."""
+    for name, colour in zip(names, _COLOURS, strict=False):
+        line = metrics[metrics["name"] == name].sort_values("step")
+        marker = "o" if len(line) <= 30 else None
+        ax.plot(line["step"], line["value"], marker=marker, markersize=4, color=colour, label=names[name])
+    _whole_numbers(ax)
+
+
+def _names_on_y(ax: Axes, names: Sequence[str]) -> None:
+    """Name the horizontal bars 0, 1, 2 ... from the top down."""
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _whole_numbers(ax: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(xmax=1))
+
+
+def _endless(length: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(length)]

@@ -1,0 +1,318 @@
+"""Settings: recipe + profile + overrides, checked once and then frozen.
+
+``resolve("lekhai", "cpu", {"sft.max_steps": 90})`` returns a `Settings`; ``settings.table()`` prints every
+value with where it came from. Shown in the opening of every notebook.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+UNMEASURED = "unmeasured"
+
+
+class SettingsError(ValueError):
+    """A recipe, a profile or an override says something that cannot be used; the text says what and where."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(_Section):
+    """The base model and how it is held in memory."""
+
+    name: str = Field(description="embedded, a folder, or a hub id")
+    revision: str | None = None
+    load_in_4bit: bool = False
+    max_seq_length: int = Field(gt=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class Donor(_Section):
+    """A parent of the merge: a model by name, or one made here from the base by a short LoRA training."""
+
+    title: str
+    name: str = "made-here"
+    data: str | None = None
+    steps: int = Field(0, ge=0)
+
+
+class Merge(_Section):
+    """How the two donors are blended (notebook 02)."""
+
+    method: Literal["slerp"] = "slerp"
+    language: Donor
+    structure: Donor
+    t: list[float] = Field(min_length=1, description="share of the structure donor: 0 is all language")
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    pairs: dict[str, list[str]] = Field(default_factory=dict, description="pairs worth knowing: name to two ids")
+
+
+class Data(_Section):
+    """The table of examples and how it is cut (notebook 03)."""
+
+    file: str
+    source: str
+    contract: str
+    prompts: list[Literal["prompt_1", "prompt_2", "prompt_3"]] = Field(min_length=1)
+    validation_share: float = Field(gt=0, lt=0.5)
+    test_share: float = Field(gt=0, lt=0.5)
+
+
+class Lora(_Section):
+    """What is trained on top of the frozen base (notebook 04)."""
+
+    r: int = Field(gt=0)
+    alpha: int = Field(gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] = Field(min_length=1)
+
+
+class Sft(_Section):
+    """Supervised fine-tuning (notebook 06)."""
+
+    max_steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    gradient_accumulation: int = Field(1, gt=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    eval_every: int = Field(gt=0)
+    save_every: int = Field(gt=0)
+
+
+class Dpo(_Section):
+    """Preference alignment (notebook 10)."""
+
+    pairs: int = Field(gt=0)
+    planted_share: float = Field(ge=0, le=1, description="share of rejected sides with one planted defect")
+    max_steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    beta: float = Field(gt=0)
+    sft_weight: float = Field(ge=0)
+
+
+class Decoding(_Section):
+    """How text is drawn from the model; the same for every stage, or the stages could not be compared."""
+
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    repetition_penalty: float = Field(1.0, ge=1)
+    max_new_tokens: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+
+
+class Evaluation(_Section):
+    """The frozen briefs (notebooks 05, 07, 10, 12)."""
+
+    briefs: str
+    limit: int | None = Field(None, gt=0, description="only the first so many briefs")
+    seeds: list[int] = Field(min_length=1)
+    baseline_seeds: list[int] = Field(min_length=1)
+    quant_seeds: list[int] = Field(min_length=1)
+
+
+class Judge(_Section):
+    """The LLM judge (notebook 11); its address and key come from the environment, never from here."""
+
+    model: str
+    criteria: dict[str, str]
+    outputs_per_stage: int = Field(gt=0)
+
+
+class Export(_Section):
+    """What is written for use elsewhere (notebooks 08 and 12)."""
+
+    quantizations: list[Literal["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]] = Field(min_length=1)
+    hub_id: str | None = None
+    licence: str
+    base_licence: str
+
+
+class Promise(_Section):
+    """What a run takes on this profile; `unmeasured` where nobody has measured it."""
+
+    minutes: float | Literal["unmeasured"]
+    memory_gb: float | Literal["unmeasured"]
+    disk_gb: float | Literal["unmeasured"]
+
+
+class Settings(_Section):
+    """Everything a run is made with. Frozen; unknown keys are refused."""
+
+    recipe: str
+    profile: str
+    title: str
+    language: str
+    seed: int
+    system_prompt: str
+    model: Model
+    merge: Merge
+    data: Data
+    lora: Lora
+    sft: Sft
+    dpo: Dpo
+    decoding: Decoding
+    evaluation: Evaluation
+    judge: Judge
+    export: Export
+    promise: Promise
+    _origin: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where each value came from: dotted key to recipe, profile, override or default."""
+        return dict(self._origin)
+
+    def flat(self) -> dict[str, Any]:
+        """Return the settings as dotted keys: {"sft.max_steps": 60, ...}."""
+        return _flatten(self.model_dump(mode="json"))
+
+    def table(self):
+        """Return a pandas table of key, value and origin."""
+        import pandas as pd
+
+        rows = [(key, value, self._origin.get(key, "default")) for key, value in self.flat().items()]
+        return pd.DataFrame(rows, columns=["setting", "value", "from"]).set_index("setting")
+
+    def hash(self, *sections: str) -> str:
+        """Return a SHA-256 of the named sections (all of them without a name): did anything change?"""
+        chosen = {key: value for key, value in self.model_dump(mode="json").items() if not sections or key in sections}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def available(kind: Literal["recipes", "profiles"]) -> list[str]:
+    """Return the names of the recipes or profiles that ship with the package."""
+    folder = resources.files("lekhai_helpers") / kind
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def resolve(recipe: str, profile: str, overrides: dict[str, Any] | None = None) -> Settings:
+    """Return the settings of a run, frozen and checked.
+
+    The recipe comes first, then the profile, then what the recipe says about this profile
+    (``by_profile``), then `overrides` with dotted keys. Raises SettingsError with the nearest right name.
+    """
+    recipe_tree = _load("recipes", recipe)
+    by_profile = recipe_tree.pop("by_profile", {})
+    tree: dict[str, Any] = {"recipe": recipe, "profile": profile}
+    origin: dict[str, str] = {"recipe": "asked", "profile": "asked"}
+    _merge(tree, recipe_tree, origin, "recipe")
+    _merge(tree, _load("profiles", profile), origin, "profile")
+    _merge(tree, by_profile.get(profile, {}), origin, f"recipe for {profile}")
+    for key, value in (overrides or {}).items():
+        _merge(tree, _nest(key, value), origin, "override")
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, tree, origin)) from None
+    settings._origin.update(origin)
+    return settings
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read ``key=value`` from the command line; the value is YAML, and 2e-4 is a number."""
+    key, separator, raw = text.partition("=")
+    if not separator or not key.strip():
+        raise SettingsError(f"{text!r} is not of the form key=value, for example sft.max_steps=90")
+    value = yaml.safe_load(raw)
+    if isinstance(value, str):
+        try:
+            value = float(value)  # YAML 1.1 reads 2e-4 as text
+        except ValueError:
+            pass
+    return key.strip(), value
+
+
+def _load(kind: Literal["recipes", "profiles"], name: str) -> dict[str, Any]:
+    if name not in available(kind):
+        raise SettingsError(f"no {kind[:-1]} named {name!r}{_nearest(name, available(kind))}")
+    text = (resources.files("lekhai_helpers") / kind / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text) or {}
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any], origin: dict[str, str], source: str, prefix: str = "") -> None:
+    """Lay `new` over `into`, key by key, and note the source of every value."""
+    for key, value in new.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, origin, source, f"{path}.")
+        else:
+            into[key] = value
+            for leaf in _flatten({path: value}) or {path: None}:
+                origin[leaf] = source
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    """Turn ("sft.max_steps", 9) into {"sft": {"max_steps": 9}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        keys += _known_keys(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+    return keys
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _explain(error: ValidationError, tree: dict[str, Any], origin: dict[str, str]) -> str:
+    """Say in one line each what is wrong, with the value, where it came from, and the nearest right name."""
+    lines = ["The settings cannot be used:"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        where = origin.get(key, "?")
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key} (from the {where}): there is no such setting{_nearest(key, _known_keys())}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: missing; recipe and profile together must give it")
+        else:
+            given = problem["input"]
+            lines.append(f"  {key} = {given!r} (from the {where}): {problem['msg']}")
+    return "\n".join(lines)
+
+
+def data_folder() -> Path:
+    """Return the project's ``data`` folder, beside the package or in the working folder."""
+    for folder in (Path(__file__).parents[2] / "data", Path.cwd() / "data", Path.cwd().parent / "data"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError("no data folder found: run from the project's folder, where README.md stands")
+
+
+def data_file(name: str) -> Path:
+    """Return a file by its path, or by its name inside the data folder. Raises with the remedy if absent."""
+    path = Path(name).expanduser()
+    path = path if path.is_absolute() or path.exists() else data_folder() / name
+    if not path.exists():
+        raise FileNotFoundError(f"{name} was not found, neither as given nor in {data_folder().name}/")
+    return path

@@ -1,0 +1,249 @@
+"""Supervised fine-tuning: one `train_sft` for every profile, Unsloth's path. Taught in notebooks 02 and 06."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lekhai_helpers.core.ledger import Ledger
+from lekhai_helpers.core.recipe import Settings, Sft
+from lekhai_helpers.learn.model import unsloth_engine
+
+Example = dict[str, Any]
+
+
+class TrainingError(RuntimeError):
+    """The training went wrong in a way that more steps will not mend; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left: losses by step, the step that was kept, tokens a second."""
+
+    train_loss: list[tuple[int, float]]
+    validation_loss: list[tuple[int, float]]
+    best_step: int
+    steps: int
+    seconds: float
+    tokens_per_second: float
+
+    @property
+    def overfitting(self) -> str:
+        """Say in words what the two losses say together."""
+        if len(self.validation_loss) < 2:
+            return "The validation loss was measured once only, so nothing can be said about overfitting."
+        best_step, best = min(self.validation_loss, key=lambda pair: pair[1])
+        last_step, last = self.validation_loss[-1]
+        if last <= best * 1.01:
+            return f"The validation loss was still falling or level at step {last_step}: no sign of overfitting."
+        return (
+            f"The validation loss was lowest at step {best_step} ({best:.2f}) and rose to {last:.2f} by step "
+            f"{last_step} while the training loss kept falling: from there on the model memorised. "
+            f"The weights of step {self.best_step} are kept."
+        )
+
+
+def train_sft(
+    model,
+    tokenizer,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    settings: Settings,
+    folder: Path,
+    *,
+    ledger: Ledger | None = None,
+    phase: str = "06_fine_tuning",
+    live_plot: bool = False,
+    resume: bool = True,
+) -> TrainingResult:
+    """Train the LoRA of `model` on prompt/completion messages; only the completion's tokens are learned.
+
+    Checkpoints go to ``folder``; with `resume` the newest one there is continued. The weights of the lowest
+    validation loss are in `model` afterwards. Raises TrainingError after three steps whose gradient is not finite.
+    """
+    unsloth_engine()
+    from datasets import Dataset
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTConfig, SFTTrainer
+
+    sft = settings.sft
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_steps=sft.max_steps,
+        per_device_train_batch_size=sft.batch_size,
+        per_device_eval_batch_size=sft.batch_size,
+        gradient_accumulation_steps=sft.gradient_accumulation,
+        gradient_checkpointing=settings.model.device != "cpu",
+        learning_rate=sft.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(sft.warmup_share * sft.max_steps),
+        weight_decay=sft.weight_decay,
+        max_length=settings.model.max_seq_length,
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        eval_steps=sft.eval_every,
+        save_strategy="steps",
+        save_steps=sft.save_every,
+        save_total_limit=2,
+        load_best_model_at_end=sft.save_every == sft.eval_every,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=max(1, sft.max_steps // 20),
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        data_seed=settings.seed,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=Dataset.from_list(_messages(train)),
+        eval_dataset=Dataset.from_list(_messages(validation)),
+        callbacks=progress_callbacks(ledger, phase, live_plot),
+    )
+    _print_one_way(trainer)
+    last = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=last)
+    return _result(trainer, time.monotonic() - began)
+
+
+def short_lora_training(model, tokenizer, rows: Sequence[Example | str], settings: Settings, steps: int, folder: Path):
+    """Train the LoRA of `model` for a few steps on plain texts or prompt/completion rows (the donors of notebook 02).
+
+    Returns the losses as (step, loss).
+    """
+    unsloth_engine()
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    if isinstance(rows[0], str):
+        # One BOS in front, one EOS behind: a paragraph is a whole document.
+        table = [{"text": f"{row}{tokenizer.eos_token}"} for row in rows]
+    else:
+        table = _messages(rows)  # type: ignore[arg-type]
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.merge.batch_size,
+        learning_rate=settings.merge.learning_rate,
+        gradient_checkpointing=settings.model.device != "cpu",
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(0.1 * steps),
+        max_length=settings.model.max_seq_length,
+        logging_steps=max(1, steps // 5),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        data_seed=settings.seed,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=Dataset.from_list(table),
+        callbacks=progress_callbacks(None, "", False),
+    )
+    _print_one_way(trainer)
+    trainer.train()
+    return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def effective_batch(sft: Sft) -> int:
+    """Return how many examples one step of the optimiser sees."""
+    return sft.batch_size * sft.gradient_accumulation
+
+
+def progress_callbacks(ledger: Ledger | None, phase: str, live_plot: bool) -> list:
+    """Return the callbacks of a training: plain lines, the ledger, the check of the gradient, the live plot."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        """Write each logged step to the ledger as it comes, and one plain line for the reader."""
+
+        def __init__(self) -> None:
+            self.began = time.monotonic()
+            self.broken = 0
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            values = {key: float(value) for key, value in (logs or {}).items() if _is_number(value)}
+            if ledger is not None:
+                finite = {key: value for key, value in values.items() if math.isfinite(value)}
+                ledger.log_metrics(phase, state.global_step, finite)
+            self._stop_on_broken_gradient(values)
+            shown = {key: values[key] for key in _SHOWN if key in values}
+            if shown:
+                words = ", ".join(f"{_SHOWN[key]} {value:.3f}" for key, value in shown.items())
+                print(f"step {state.global_step:>4} of {state.max_steps}: {words}", flush=True)
+
+        def _stop_on_broken_gradient(self, values: dict[str, float]) -> None:
+            if "grad_norm" not in values:
+                return
+            self.broken = 0 if math.isfinite(values["grad_norm"]) else self.broken + 1
+            if self.broken >= 3:
+                raise TrainingError(
+                    "the gradient was not finite three times in a row: lower sft.learning_rate, "
+                    "or train in bfloat16 or float32 instead of float16"
+                )
+
+    class LivePlot(TrainerCallback):
+        """Redraw the curve in the notebook while a person looks on."""
+
+        def on_log(self, args, state, control, **kwargs):
+            from IPython.display import clear_output, display
+
+            from lekhai_helpers.core.plots import loss_curves
+
+            if ledger is not None:
+                clear_output(wait=True)
+                display(loss_curves(ledger.metrics(phase)))
+
+    return [Progress(), LivePlot()] if live_plot else [Progress()]
+
+
+_SHOWN = {
+    "loss": "loss",
+    "eval_loss": "validation loss",
+    "rewards/margins": "margin",
+    "rewards/accuracies": "accuracy",
+}
+
+
+def _print_one_way(trainer) -> None:
+    """Drop the trainer's own printer: with it every figure would stand twice in the notebook."""
+    from transformers.trainer_callback import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _messages(examples: Sequence[Example]) -> list[Example]:
+    return [{"prompt": example["prompt"], "completion": example["completion"]} for example in examples]
+
+
+def _result(trainer, seconds: float) -> TrainingResult:
+    log = trainer.state.log_history
+    validation = [(entry["step"], float(entry["eval_loss"])) for entry in log if "eval_loss" in entry]
+    tokens = max((float(entry["num_tokens"]) for entry in log if "num_tokens" in entry), default=0.0)
+    best = trainer.state.best_global_step or trainer.state.global_step
+    return TrainingResult(
+        train_loss=[(entry["step"], float(entry["loss"])) for entry in log if "loss" in entry],
+        validation_loss=validation,
+        best_step=best,
+        steps=trainer.state.global_step,
+        seconds=round(seconds, 1),
+        tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
+    )

@@ -1,0 +1,130 @@
+"""The model card: README.md of the exported model, with figures from the ledger and from nowhere else.
+
+Called by notebook 08: ``write_text(folder / "README.md", model_card(settings, ledger, figures))``. The text stands
+in ``model_card.md.j2``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lekhai_helpers.core.ledger import Ledger
+from lekhai_helpers.core.recipe import Settings
+
+EMBEDDED_HUB_ID = "google/gemma-3-270m"  # what the embedded base is a quantised copy of
+SHIPPED_DATA = "Ad Script Dataset - Scripts.csv"
+SFT_PHASE = "06_fine_tuning"
+
+# What the hub knows as a licence; anything else has to be called "other" with a name.
+_HUB_LICENCES = {"gemma", "apache-2.0", "mit", "llama3", "llama3.1", "llama3.2", "cc-by-4.0", "cc-by-nc-4.0"}
+
+
+def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | None = None) -> str:
+    """Return README.md for the exported model: a YAML header for the hub, and text for people.
+
+    What was measured comes from `ledger` only; where nothing was measured the card says so. `figures` are further
+    facts of the run by name, printed as they are, but for these: ``base_model`` (list of hub ids) and
+    ``base_licence`` replace the recipe's where another base had to be used, ``merge_t`` (share of the structure
+    donor in the base, None for an unmerged base), ``datasets`` (list of hub ids the data can be had from).
+    """
+    import jinja2
+
+    facts = dict(figures or {})
+    licence = facts.pop("base_licence", settings.export.base_licence)
+    merge_t = facts.pop("merge_t", None)
+    bases = facts.pop("base_model", None) or _hub_bases(settings, merged=merge_t is not None)
+    header = _header(settings, licence, bases, facts.pop("datasets", []))
+    text = (resources.files("lekhai_helpers.ship") / "model_card.md.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # Bengali stays readable
+    return environment.from_string(text).render(
+        header=yaml.safe_dump(header, allow_unicode=True, sort_keys=False),
+        settings=settings,
+        licence=licence,
+        bases=bases,
+        merge_t=merge_t,
+        data_name=Path(settings.data.file).name,
+        own_data=Path(settings.data.file).name != SHIPPED_DATA,
+        training=_training(ledger),
+        results=_results(ledger),
+        facts={_cell(name): _cell(value) for name, value in facts.items()},
+    )
+
+
+def _header(settings: Settings, licence: str, bases: list[str], datasets: list[str]) -> dict[str, Any]:
+    """Return the metadata the hub reads. See https://huggingface.co/docs/hub/model-cards."""
+    header: dict[str, Any] = {"language": [settings.language]}
+    known = licence in _HUB_LICENCES
+    header |= {"license": licence} if known else {"license": "other", "license_name": licence}
+    if bases:
+        header["base_model"] = list(bases)
+    if datasets:
+        header["datasets"] = list(datasets)
+    return header | {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["bengali", "advertising", "lora", "unsloth", settings.recipe],
+    }
+
+
+def _hub_bases(settings: Settings, merged: bool) -> list[str]:
+    """Return the hub ids of the models this one was made from; a folder of the user's has none."""
+    names = [settings.model.name]
+    if merged:
+        names += [donor.name for donor in (settings.merge.language, settings.merge.structure)]
+    ids = [EMBEDDED_HUB_ID if name == "embedded" else name for name in names if name != "made-here"]
+    return list(dict.fromkeys(name for name in ids if re.fullmatch(r"[\w.-]+/[\w.-]+", name)))
+
+
+def _training(ledger: Ledger) -> dict[str, str]:
+    """Return what the ledger knows of fine-tuning; empty where it was not run."""
+    table = ledger.metrics(SFT_PHASE)
+    if table.empty:
+        return {}
+    found = {"steps": str(int(table["step"].max()))}
+    for name, title in (("loss", "last training loss"), ("eval_loss", "last validation loss")):
+        values = table.loc[table["name"] == name, "value"].dropna()
+        if len(values):
+            found[title] = _number(values.iloc[-1])
+    return found
+
+
+def _results(ledger: Ledger) -> list[dict[str, str]]:
+    """Return the ledger's summary as cells of text, one dictionary a row."""
+    rows = []
+    for row in ledger.summary().to_dict("records"):
+        has_interval = not (_missing(row["low"]) or _missing(row["high"]))
+        rows.append(
+            {
+                "stage": _cell(row["stage"]),
+                "metric": _cell(str(row["metric"]).replace("_", " ")),
+                "value": _number(row["value"]),
+                "interval": f"{_number(row['low'])} to {_number(row['high'])}" if has_interval else "–",
+                "n": "–" if _missing(row["n"]) else str(int(row["n"])),
+                "note": _cell(row["note"]),
+            }
+        )
+    return rows
+
+
+def _missing(value: Any) -> bool:
+    import pandas as pd
+
+    return value is None or bool(pd.isna(value))
+
+
+def _number(value: Any) -> str:
+    return "not measured" if _missing(value) else f"{float(value):.3g}"
+
+
+def _cell(value: Any) -> str:
+    """Return a value as it can stand in a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")

@@ -1,0 +1,27 @@
+"""llama.cpp's HTTP server as a process of its own: ``python -m lekhai_helpers.ship.llama_process '{...}'``.
+
+A crash in C code then ends this process and not the notebook, and its memory can be measured by itself.
+Started by `ship.quantize.LlamaServer`; ends when its standard input is closed.
+"""
+
+import json
+import sys
+
+
+def main() -> None:
+    import xllamacpp
+
+    settings = json.loads(sys.argv[1])
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["model"]
+    params.n_ctx = settings["context"]
+    params.n_parallel = settings["slots"]
+    params.cpuparams.n_threads = settings["threads"]
+    params.port = settings["port"]
+    server = xllamacpp.Server(params)
+    sys.stdin.read()  # until the parent goes away
+    del server
+
+
+if __name__ == "__main__":
+    main()

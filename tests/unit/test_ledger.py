@@ -1,0 +1,265 @@
+"""The ledger: what is written stays readable, whoever writes at the same time and whoever is killed."""
+
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lekhai_helpers.core.ledger import SCHEMA_VERSION, Ledger, LedgerError
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+# What the child processes run, once told to start: ten rows a transaction, so many times (-1: for ever).
+WRITER = """
+import sys
+from pathlib import Path
+from lekhai_helpers.core.ledger import Ledger
+path, experiment, batches = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+row = dict(seed=1, industry="i", tone="t", prompt="p", text="x" * 4000, ok=True, problems=[], facts={},
+           tokens=1, seconds=0.1, stopped=True)
+print("ready", flush=True)
+sys.stdin.readline()
+with Ledger(path, experiment=experiment, recipe="r", profile="p", settings="{}") as ledger:
+    number = 0
+    while batches < 0 or number < batches:
+        ledger.add_responses("sft", [row | {"brief_id": f"{number}-{i}"} for i in range(10)])
+        ledger.log_metrics("06_fine_tuning", number, {"loss": 1.0})
+        number += 1
+"""
+
+
+def start_writer(path: Path, experiment: str, batches: int) -> subprocess.Popen:
+    command = [sys.executable, "-c", WRITER, str(path), experiment, str(batches)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, **pipes)
+
+
+def release(*writers: subprocess.Popen) -> None:
+    """Let the writers begin together, after each has done its imports."""
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+
+
+def open_ledger(path: Path, experiment: str = "lekhai-smoke-a", settings: str = "{}") -> Ledger:
+    return Ledger(path, experiment=experiment, recipe="lekhai", profile="smoke", settings=settings)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "runs" / "centralized.db"
+
+
+@pytest.fixture
+def ledger(path):
+    with open_ledger(path) as opened:
+        yield opened
+
+
+def response(brief_id: str = "b1", seed: int = 1, **changes) -> dict:
+    row = dict(brief_id=brief_id, seed=seed, industry="রং", tone="মজার", prompt="লিখুন", text="| Visual | Audio |")
+    row |= dict(ok=False, problems=["there is no table"], facts={"rows": 3}, tokens=5, seconds=0.5, stopped=True)
+    return row | changes
+
+
+def verdict(**changes) -> dict:
+    row = dict(stage="sft", brief_id="b1", seed=1, criterion="tone", status="scored", score=7, reason="ঠিক আছে")
+    return row | changes
+
+
+def test_a_response_comes_back_as_it_was_written(ledger):
+    assert ledger.add_responses("sft", [response(), response(seed=2, ok=True, problems=[])]) == 2
+    table = ledger.responses("sft")
+    first = table.iloc[0]
+    assert first["industry"] == "রং" and first["problems"] == ["there is no table"] and first["facts"] == {"rows": 3}
+    assert table["ok"].tolist() == [False, True]
+    assert table["ok"].mean() == 0.5
+
+
+def test_the_same_brief_and_seed_written_again_replaces_the_row(ledger):
+    ledger.add_responses("sft", [response(text="old")])
+    ledger.add_responses("sft", [response(text="new")])
+    ledger.add_responses("dpo", [response(text="another stage")])
+    assert ledger.responses("sft")["text"].tolist() == ["new"]
+    assert len(ledger.responses()) == 2
+
+
+def test_stages_stand_in_the_order_first_written(ledger):
+    for stage in ("merged", "sft", "base", "merged"):
+        ledger.add_responses(stage, [response(seed=len(ledger.responses()))])
+    assert ledger.stages() == ["merged", "sft", "base"]
+
+
+def test_a_response_without_a_field_is_refused_by_its_name_and_nothing_is_written(ledger):
+    broken = response("b2")
+    del broken["tokens"]
+    with pytest.raises(LedgerError, match="lacks tokens"):
+        ledger.add_responses("sft", [response(), broken])
+    assert ledger.responses().empty
+
+
+def test_metrics_are_kept_by_step_and_a_step_written_again_is_replaced(ledger):
+    ledger.log_metrics("06_fine_tuning", 10, {"loss": 2.0, "eval_loss": 2.5})
+    ledger.log_metrics("06_fine_tuning", 5, {"loss": 3.0})
+    ledger.log_metrics("06_fine_tuning", 10, {"loss": 1.5})
+    losses = ledger.metrics("06_fine_tuning").query("name == 'loss'")
+    assert losses["step"].tolist() == [5, 10] and losses["value"].tolist() == [3.0, 1.5]
+    assert ledger.metrics("10_preference_alignment").empty
+
+
+def test_a_loss_that_is_not_a_number_is_kept_as_such(ledger):
+    """SQLite turns NaN into NULL; a NOT NULL column would have killed the training at the step worth seeing."""
+    ledger.log_metrics("06_fine_tuning", 1, {"loss": float("nan")})
+    assert math.isnan(ledger.metrics("06_fine_tuning")["value"][0])
+
+
+def test_clearing_a_phase_leaves_the_others(ledger):
+    ledger.log_metrics("06_fine_tuning", 1, {"loss": 1.0})
+    ledger.log_metrics("10_preference_alignment", 1, {"loss": 1.0})
+    ledger.clear_metrics("06_fine_tuning")
+    assert ledger.metrics("06_fine_tuning").empty and len(ledger.metrics("10_preference_alignment")) == 1
+
+
+def test_a_stage_can_be_cleared_with_its_summary_and_verdicts(ledger):
+    """A second run with fewer briefs would otherwise be counted together with the old rows."""
+    for stage in ("sft", "dpo"):
+        ledger.add_responses(stage, [response()])
+        ledger.add_verdicts("gpt", [verdict(stage=stage)])
+        ledger.summarize(stage, "valid_tables", 1.0)
+    ledger.clear_stage("sft")
+    assert ledger.stages() == ["dpo"]
+    assert ledger.summary()["stage"].tolist() == ledger.verdicts()["stage"].tolist() == ["dpo"]
+
+
+def test_a_summary_is_replaced_and_may_have_no_interval(ledger):
+    ledger.summarize("sft", "valid_tables", 0.5, 0.3, 0.7, 36, "first")
+    ledger.summarize("sft", "valid_tables", 0.75, 0.6, 0.9, 36)
+    ledger.summarize("sft", "tone_distance", None, note="too few rows")
+    table = ledger.summary().set_index("metric")
+    assert table.loc["valid_tables", "value"] == 0.75 and table.loc["valid_tables", "note"] == ""
+    assert math.isnan(table.loc["tone_distance", "value"]) and table.loc["tone_distance", "note"] == "too few rows"
+
+
+def test_aqi_scores_are_kept_by_layer(ledger):
+    ledger.add_aqi("sft", 4, "silhouette", 0.2, 0.1, 0.3, 40)
+    ledger.add_aqi("sft", 4, "silhouette", 0.25, 0.1, 0.3, 40)
+    assert ledger.aqi()[["layer", "value"]].values.tolist() == [[4, 0.25]]
+
+
+def test_verdicts_are_replaced_and_an_unparsable_one_has_no_score(ledger):
+    ledger.add_responses("sft", [response()])
+    ledger.add_verdicts("gpt", [verdict(score=3), verdict(criterion="fluency", status="unparsable", score=None)])
+    ledger.add_verdicts("gpt", [verdict(score=8)])
+    table = ledger.verdicts().set_index("criterion")
+    assert table.loc["tone", "score"] == 8 and math.isnan(table.loc["fluency", "score"])
+
+
+def test_a_verdict_on_no_response_is_refused_because_foreign_keys_are_on(ledger):
+    with pytest.raises(LedgerError, match="add_responses first"):
+        ledger.add_verdicts("gpt", [verdict()])
+
+
+@pytest.mark.parametrize("wrong", [{"score": None}, {"status": "failed", "score": 3}, {"status": "guessed"}])
+def test_a_verdict_that_contradicts_itself_is_refused(ledger, wrong):
+    ledger.add_responses("sft", [response()])
+    with pytest.raises(LedgerError, match="cannot be written"):
+        ledger.add_verdicts("gpt", [verdict(**wrong)])
+    assert ledger.verdicts().empty
+
+
+def test_a_verdict_goes_when_the_text_it_speaks_of_is_written_anew(ledger):
+    """Otherwise the report would show an old score beside a new text."""
+    ledger.add_responses("sft", [response(text="old")])
+    ledger.add_verdicts("gpt", [verdict()])
+    ledger.add_responses("sft", [response(text="old", seconds=2)])
+    assert len(ledger.verdicts()) == 1
+    ledger.add_responses("sft", [response(text="new")])
+    assert ledger.verdicts().empty
+
+
+def test_two_experiments_in_one_file_do_not_see_each_other(path, ledger):
+    ledger.add_responses("sft", [response()])
+    with open_ledger(path, "lekhai-cpu-b") as other:
+        assert other.experiment_id != ledger.experiment_id
+        assert other.responses().empty and other.stages() == []
+
+
+def test_opening_again_keeps_the_experiment_and_takes_its_new_settings(path, ledger):
+    ledger.log_metrics("06_fine_tuning", 1, {"loss": 1.0})
+    with open_ledger(path, settings='{"seed": 2}') as again:
+        assert again.experiment_id == ledger.experiment_id and len(again.metrics("06_fine_tuning")) == 1
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("SELECT settings FROM experiments").fetchall() == [('{"seed": 2}',)]
+    raw.close()
+
+
+def test_a_file_of_a_newer_version_is_refused_in_one_clear_sentence(path):
+    open_ledger(path).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    raw.close()
+    with pytest.raises(LedgerError, match="written by a newer LekhAI .* update LekhAI"):
+        open_ledger(path)
+
+
+def test_a_file_that_is_no_database_is_refused_with_the_remedy(path):
+    path.parent.mkdir()
+    path.write_text("stage,brief\n" * 100)
+    with pytest.raises(LedgerError, match="move the file away"):
+        open_ledger(path)
+    assert path.read_text().startswith("stage")
+
+
+def test_the_file_has_the_tables_the_design_names(path, ledger):
+    with sqlite3.connect(path) as raw:
+        tables = {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
+    raw.close()
+    named = {"experiments", "training_metrics", "model_responses", "evaluation_summary", "aqi_scores"}
+    assert named | {"judge_verdicts"} <= tables and mode == "wal"
+
+
+def test_two_processes_that_make_and_write_the_file_at_the_same_time_both_succeed(path):
+    """SQLite refuses one of two processes that switch a new file to WAL, at once, whatever the busy timeout."""
+    writers = [start_writer(path, f"run-{i}", 30) for i in range(2)]
+    release(*writers)
+    for writer in writers:
+        _, errors = writer.communicate(timeout=60)
+        assert writer.returncode == 0, errors
+    for i in range(2):
+        with open_ledger(path, f"run-{i}") as ledger:
+            assert len(ledger.responses("sft")) == 300 and len(ledger.metrics("06_fine_tuning")) == 30
+
+
+def test_a_process_killed_while_it_writes_leaves_a_readable_database_of_whole_transactions(path):
+    writer = start_writer(path, "killed", -1)
+    release(writer)
+    while not path.exists() or path.stat().st_size == 0:
+        time.sleep(0.01)
+    time.sleep(0.4)
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate(timeout=10)
+    assert writer.returncode == -signal.SIGKILL
+    with open_ledger(path, "killed") as ledger:
+        written = len(ledger.responses("sft"))
+        assert written > 0 and written % 10 == 0
+        ledger.add_responses("sft", [response()])
+    with sqlite3.connect(path) as raw:
+        assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert raw.execute("PRAGMA foreign_key_check").fetchall() == []
+    raw.close()
+
+
+def test_importing_the_ledger_loads_no_heavy_library():
+    code = "import sys, lekhai_helpers.core.ledger; print({'pandas', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

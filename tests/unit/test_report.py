@@ -1,0 +1,212 @@
+"""The report: it shows what is there, says what is missing, and never lets a model's text act as HTML."""
+
+import html
+import re
+
+import pytest
+
+from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.core.run_folder import PHASES, Run, write_json
+from lekhai_helpers.measure.report import build_report, shown, side_by_side, stages_to_compare
+
+TABLE = "| Visual | Audio |\n|---|---|\n| ছাদে মা | ভিও: রোদ। |\n| ঘরে আলো | ভিও: আলো। |\n| প্যাকশট | ভিও: আজই কিনুন। |"
+NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+FILES = [
+    {"file": "lekhai-f16.gguf", "size_mb": 246.1, "load_seconds": 0.5, "tokens_per_second": 120.2, "valid_share": 0.8},
+    {
+        "file": "lekhai-q8_0.gguf",
+        "size_mb": 131.0,
+        "load_seconds": 0.3,
+        "tokens_per_second": 180.0,
+        "valid_share": 0.79,
+    },
+]
+FIGURES = {
+    "01_environment": {"tokens_per_word": 1.43},
+    "02_sutro_fusion": {
+        "merge_table": [
+            {"t": 0.0, "bengali_perplexity": 30.1, "outline_perplexity": 20.0},
+            {"t": 1.0, "bengali_perplexity": 40.0, "outline_perplexity": 12.0},
+        ],
+        "winner": "no merge",
+    },
+    "10_preference_alignment": {"verdict": "drop", "reasons": ["the scripts grew 30% longer"]},
+    "11_judge": {"judge": None, "scored": 0, "asked": 0},
+    "12_portability": {"files": FILES, "recommended": "lekhai-q8_0.gguf"},
+}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEKHAI_RUNS", str(tmp_path / "runs"))
+    made = Run(resolve("lekhai", "smoke"), "test")
+    made.folder.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def ledger(run):
+    with run.open_ledger() as opened:
+        yield opened
+
+
+def response(brief_id: str = "b1", seed: int = 1, text: str = TABLE, **changes) -> dict:
+    row = dict(brief_id=brief_id, seed=seed, industry="স্বাস্থ্য", tone="উষ্ণ", prompt=f"{brief_id}: লিখুন", text=text)
+    return row | dict(ok=True, problems=[], facts={}, tokens=9, seconds=0.5, stopped=True) | changes
+
+
+def finish(run: Run, phase: str, figures: dict) -> None:
+    write_json(
+        run.folder / phase / "manifest.json",
+        {"finished": "2026-11-20T05:00:00+00:00", "seconds": 90.0, "figures": figures, "outputs": {}, "inputs": {}},
+    )
+
+
+def fill(run: Run, ledger) -> None:
+    """Write what a whole run would have left."""
+    broken = response(text=NASTY, ok=False, problems=["there is no table"])
+    ledger.add_responses("base", [broken, response("b2", text="", ok=False, problems=["there is no table"])])
+    ledger.add_responses("sft", [response(seed=2), response(), response("b2")])
+    ledger.summarize("base", "valid_tables", 0.0, 0.0, 0.1, 36)
+    ledger.summarize("sft", "valid_tables", 0.79, 0.63, 0.9, 36, NASTY)
+    for step in range(1, 5):
+        ledger.log_metrics("06_fine_tuning", step, {"loss": 4 / step, "eval_loss": 5 / step})
+    for phase in PHASES:
+        finish(run, phase, FIGURES.get(phase, {}))
+
+
+def read(run: Run, ledger, figures=None) -> str:
+    return build_report(run, ledger, figures).read_text(encoding="utf-8")
+
+
+def visible(page: str) -> str:
+    """Return the text a reader sees, without tags, styles and pictures."""
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_a_run_with_nothing_in_it_gives_a_report_that_says_so_for_every_phase(run, ledger):
+    text = visible(read(run, ledger))
+    assert "This report is not whole" in text and "lekhai run --only 06" in text
+    for phase in PHASES:
+        assert f"{phase} missing" in text
+
+
+def test_a_whole_run_is_reported_without_a_word_of_missing(run, ledger):
+    fill(run, ledger)
+    page = read(run, ledger)
+    text = visible(page)
+    assert page.count('class="absent"') == 1 and "No judge was configured" in text
+    assert page.count("data:image/png;base64,") == 4  # validity, merge, loss, files
+    assert "the scripts grew 30% longer" in text and "79%" in text and "63% to 90%" in text
+
+
+def test_before_and_after_stand_side_by_side_as_tables(run, ledger):
+    fill(run, ledger)
+    page = read(run, ledger)
+    assert '<table class="shots">' in page and "<td>ছাদে মা</td><td>ভিও: রোদ।</td>" in page
+    assert "b1: লিখুন" in page and "brief b2" in page and "✓ a valid table" in page
+
+
+def test_a_text_of_the_model_cannot_act_as_html(run, ledger):
+    """A 270M model writes anything; its text was once pasted into the page as it was."""
+    fill(run, ledger)
+    page = read(run, ledger)
+    assert "<script" not in page and "onerror=alert(1)>" not in page
+    assert html.escape(NASTY, quote=True).replace("&quot;", "&#34;").replace("&#x27;", "&#39;") in page
+
+
+def test_a_script_that_is_no_valid_table_is_shown_as_it_was_written(run, ledger):
+    """The parsed rows hide cells that are too many, which are the fault: the raw text must be there."""
+    broken = TABLE.replace("| ভিও: আলো। |", "| ভিও: আলো। | বাড়তি |")
+    row = response(text=broken, ok=False, problems=["row 2 has 3 cell(s) instead of 2"])
+    ledger.add_responses("sft", [row])
+    page = read(run, ledger)
+    assert "বাড়তি" in page and "row 2 has 3 cell(s) instead of 2" in page and "<td>ছাদে মা</td>" in page
+
+
+def test_the_report_is_one_file_that_asks_the_network_for_nothing(run, ledger):
+    fill(run, ledger)
+    page = read(run, ledger)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
+    assert not re.search(r"url\((?!data:)", page) and "@import" not in page
+    assert str(run.folder) not in page and not list(run.folder.glob("*.writing"))
+
+
+def test_figures_of_a_phase_that_is_still_running_are_shown(run, ledger):
+    fill(run, ledger)
+    finish(run, "12_portability", {"files": [], "recommended": "old.gguf"})
+    text = visible(read(run, ledger, {"12_portability": FIGURES["12_portability"]}))
+    assert "lekhai-q8_0.gguf" in text and "old.gguf" not in text and "12_portability being written" in text
+
+
+def test_figures_under_no_phase_are_refused(run, ledger):
+    with pytest.raises(KeyError, match="give figures by phase"):
+        build_report(run, ledger, {"files": FILES})
+
+
+def test_tables_with_other_columns_are_shown_without_their_picture(run, ledger):
+    finish(run, "12_portability", {"files": [{"file": "a.gguf", "size_mb": 10}]})
+    finish(run, "02_sutro_fusion", {"merge_table": [{"t": 0.5, "bengali_perplexity": 30.0}]})
+    page = read(run, ledger)
+    assert "a.gguf" in page and "bengali perplexity" in page and "data:image/png" not in page
+
+
+def test_a_figure_without_interval_and_count_is_shown_without_them(run, ledger):
+    ledger.summarize("sft", "valid_tables", 0.5)
+    ledger.add_aqi("sft", 4, "silhouette", 0.25)
+    text = visible(read(run, ledger))
+    assert "50% n=–" in text and "silhouette" in text and "nan" not in text and "<NA>" not in text
+
+
+def test_no_judge_is_said_and_a_judge_is_counted(run, ledger):
+    fill(run, ledger)
+    assert "No judge was configured" in visible(read(run, ledger))
+    scored = [
+        dict(stage="sft", brief_id="b1", seed=1, criterion=name, status="scored", score=7, reason="") for name in "ab"
+    ]
+    ledger.add_verdicts("gpt-4o", [*scored, scored[0] | {"brief_id": "b2", "status": "failed", "score": None}])
+    finish(run, "11_judge", {"judge": "gpt-4o", "scored": 2, "asked": 3})
+    page = read(run, ledger)
+    assert "Scored: 2 of 3 asked for" in visible(page) and page.count("data:image/png;base64,") == 5
+
+
+@pytest.mark.parametrize(
+    ("verdict", "stages", "expected"),
+    [
+        ("keep", ["base", "merged", "sft", "dpo"], ("merged", "dpo")),
+        ("drop", ["base", "merged", "sft", "dpo"], ("merged", "sft")),
+        ("keep", ["base", "sft"], ("base", "sft")),
+        (None, [], ("base", "sft")),
+    ],
+)
+def test_the_stages_compared_follow_the_verdict_of_notebook_10(verdict, stages, expected):
+    figures = {"10_preference_alignment": {"verdict": verdict} if verdict else None}
+    assert stages_to_compare(figures, stages) == expected
+
+
+def test_both_sides_of_a_pair_are_drawn_with_the_same_seed_where_they_can_be(ledger):
+    ledger.add_responses("base", [response(seed=2), response("b2", seed=9)])
+    ledger.add_responses("sft", [response(seed=1), response(seed=2), response("b3")])
+    first, second, third = side_by_side(ledger.responses(), "base", "sft")
+    assert first.before.seed == first.after.seed == 2
+    assert second.before.seed == 9 and second.after is None
+    assert third.before is None and third.after.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "expected"),
+    [
+        (None, "", "–"),
+        (float("nan"), "valid_share", "–"),
+        (0.785, "valid_share", "78%"),
+        (True, "", "yes"),
+        (212.434, "", "212.4"),
+        (34567.8, "", "34,568"),
+        (34567, "", "34567"),
+        ([1, 2], "", "1, 2"),
+        ({"a": "ক"}, "", '{"a": "ক"}'),
+    ],
+)
+def test_figures_are_written_for_a_reader(value, name, expected):
+    assert shown(value, name) == expected
