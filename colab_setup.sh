@@ -6,8 +6,8 @@
 #
 # Outside Colab everything goes into .venv beside this file; on Colab into Colab's own Python. A second call is
 # quick: a stamp over the pins, written last, says that all is there. An interrupted call is repaired by the next.
-# LEKHAI_PYTHON names a Python of your choice. With LEKHAI_RUNS (a folder on Google Drive, say) downloads are kept
-# in LEKHAI_RUNS/wheel-cache, and a later machine takes them from there.
+# LEKHAI_PYTHON names a Python of your choice. With LEKHAI_RUNS (a folder on Google Drive, say) all packages but torch
+# are kept in LEKHAI_RUNS/wheel-cache, and a later machine takes them from there.
 set -euo pipefail
 
 NEED_GB=8            # .venv takes 3 GB, the downloads 1, a run a few
@@ -29,7 +29,7 @@ has_gpu() { nvidia-smi -L 2>/dev/null | grep '^GPU ' >/dev/null; }
 
 find_python() {
   local candidate found=""
-  for candidate in ${LEKHAI_PYTHON:-} python3 python3.13 python3.12 python3.11 python3.14 python; do
+  for candidate in "${LEKHAI_PYTHON:-python3}" python3 python3.13 python3.12 python3.11 python3.14 python; do
     if "$candidate" -c "$FITS" >/dev/null 2>&1; then
       echo "$candidate"
       return
@@ -97,12 +97,35 @@ attempt() { # attempt COMMAND...: log it, show that it lives, return its status
   (while sleep 20 >/dev/null 2>&1; do say "  still at it"; done) &
   TICKER=$!
   printf '== %s\n' "$*" >>"$LOG"
-  "$@" >>"$LOG" 2>&1 || status=$?
+  ("$@") >>"$LOG" 2>&1 || status=$? # a shell of its own: an interruption is then told here and not to the log
   end_ticker
   return "$status"
 }
 
-pip_install() { "$PY" -m pip install --quiet --no-input --disable-pip-version-check "$@"; }
+pip_do() { # pip_do WORD ARGUMENT...
+  local word=$1
+  shift
+  "$PY" -m pip "$word" --quiet --no-input --disable-pip-version-check "$@"
+}
+
+pip_install() { pip_do install "$@"; }
+
+pip_install_listed() { # the same for a list of packages, which are kept in the wheel cache where there is one
+  [ -n "$CACHE" ] || { pip_install "$@"; return; }
+  pip_install --no-index --find-links "$CACHE" "$@" && return
+  echo "Not all of it is in the wheel cache yet."
+  case " $* " in
+    *" --no-deps "*) ;;
+    *) # `pip download` would fetch what the machine has already, torch with all its CUDA: ask first what is missing
+      pip_install --dry-run --report "$STATE/plan.json" "$@" || return
+      pins planned "$STATE/plan.json" >"$STATE/plan.txt" || return
+      set -- --no-deps -r "$STATE/plan.txt"
+      [ -s "$STATE/plan.txt" ] || return 0
+      ;;
+  esac
+  pip_do download --dest "$CACHE" --find-links "$CACHE" "$@" && pip_install --no-index --find-links "$CACHE" "$@"
+}
+
 pins() { "$PY" -I lekhai_helpers/core/pins.py "$@"; }
 
 # --- the parts
@@ -156,7 +179,7 @@ install_pins() { # install_pins KIND PIP-ARGUMENT...
   local kind=$1
   shift
   pins "$kind" ${COLAB:+colab} >"$STATE/$kind.txt" || return
-  pip_install "$@" -r "$STATE/$kind.txt"
+  pip_install_listed "$@" -r "$STATE/$kind.txt"
 }
 
 install_plain() {
@@ -221,10 +244,12 @@ main() {
   esac
   [ $# = 0 ] || shift
   case "$(uname -s)" in MINGW* | MSYS* | CYGWIN*) stop "On Windows, run this inside WSL2 (see README.md)." ;; esac
+  CACHE=""
   if [ -n "${LEKHAI_RUNS:-}" ]; then
     mkdir -p "$LEKHAI_RUNS/wheel-cache"
     LEKHAI_RUNS=$(cd "$LEKHAI_RUNS" && pwd)
-    export LEKHAI_RUNS PIP_CACHE_DIR="$LEKHAI_RUNS/wheel-cache"
+    export LEKHAI_RUNS
+    CACHE="$LEKHAI_RUNS/wheel-cache"
   fi
   cd "$(dirname "${BASH_SOURCE[0]}")"
   export PIP_USER=0 PYTHONNOUSERSITE=1

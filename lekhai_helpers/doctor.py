@@ -6,6 +6,7 @@ each pin of requirements.txt is held against what is installed.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -211,6 +212,9 @@ def _four_bit(facts: dict[str, Any]) -> Finding:
 def _four_bit_step(device: str, size: int = 128) -> tuple[float, float]:
     """Return the share of the output that NF4 loses, and the norm of the gradient that reaches the input."""
     import torch
+
+    # On a processor it looks for a faster kernel that is not pinned here, and warns that there is none.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from bitsandbytes.nn import Linear4bit
 
     torch.manual_seed(0)
@@ -260,12 +264,12 @@ def _profile(facts: dict[str, Any]) -> Iterator[Finding]:
     needs = ", ".join(f"{unit}: {amount}" if amount == UNMEASURED else f"{amount:g} {unit}" for unit, amount in amounts)
     yield Finding("promise", "ok", f"it needs {needs}")
     # Free memory comes and goes with other programs, a full disk does not: hence a warning and a failure.
-    room = (
+    room: tuple[tuple[str, float | str, float, Status, str], ...] = (
         ("memory", promise.memory_gb, facts["ram_free_gb"], "warn", "close other programs"),
         ("disk", promise.disk_gb, facts["disk_free_gb"], "fail", "free disk, or name another place in LEKHAI_RUNS"),
     )
     for what, need, free, status, remedy in room:
-        if need != UNMEASURED and free < need:
+        if not isinstance(need, str) and free < need:
             yield Finding(f"room in {what}", status, f"{free} GB free, {need:g} GB needed", remedy)
 
 

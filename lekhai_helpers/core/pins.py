@@ -8,6 +8,7 @@ compares the same list with the machine.
 from __future__ import annotations
 
 import hashlib
+import json
 import operator
 import platform
 import re
@@ -198,6 +199,12 @@ def _print_changed(before: str) -> None:
     print(" ".join(name for name, version in was.items() if installed(name) != version))
 
 
+def _print_planned(report: str) -> None:
+    """Print what pip would install, from the report of its dry run."""
+    for item in json.loads(Path(report).read_text(encoding="utf-8"))["install"]:
+        print(f"{item['metadata']['name']}=={item['metadata']['version']}")
+
+
 def main(command: str, *arguments: str) -> int:
     """Answer one question of colab_setup.sh on standard output; the exit status of ``keeps-torch`` is its answer."""
     if command in KINDS:
@@ -210,6 +217,8 @@ def main(command: str, *arguments: str) -> int:
         print(*(installed(name) or "" for name in arguments), sep="\n") if arguments else _print_installed()
     elif command == "changed":
         _print_changed(*arguments)
+    elif command == "planned":
+        _print_planned(*arguments)
     elif command == "forget-broken":
         print(" ".join(forget_broken()))
     elif command == "stamp":

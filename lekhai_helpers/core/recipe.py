@@ -6,6 +6,7 @@ value with where it came from. Shown in the opening of every notebook.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -228,10 +229,8 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise SettingsError(f"{text!r} is not of the form key=value, for example sft.max_steps=90")
     value = yaml.safe_load(raw)
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 reads 2e-4 as text
-        except ValueError:
-            pass
     return key.strip(), value
 
 

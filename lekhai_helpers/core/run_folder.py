@@ -160,6 +160,7 @@ class Phase:
     ledger: Ledger
     started: float = field(default_factory=time.monotonic)
     inputs: dict[str, str] = field(default_factory=dict)
+    finished: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -167,7 +168,9 @@ class Phase:
 
     @property
     def folder(self) -> Path:
-        """The folder to write to while the phase runs."""
+        """The folder to write to while the phase runs; afterwards the phase's own."""
+        if self.finished:
+            return self.run.folder / self.key
         folder = self.run.folder / f"{self.key}.partial"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -196,6 +199,22 @@ class Phase:
         """Return the figures an earlier phase left in its manifest (empty while it has none)."""
         manifest = self.run.manifest(phase)
         return manifest["figures"] if manifest else {}
+
+    def opening(self) -> str:
+        """Return the lines a notebook opens with: which run, which profile, what the whole chain takes on it."""
+        promise = self.settings.promise
+        takes = [
+            f"{name} {value}" if value == recipe_module.UNMEASURED else f"{name} about {value:g} {unit}"
+            for name, value, unit in (
+                ("time", promise.minutes, "minutes"),
+                ("memory", promise.memory_gb, "GB"),
+                ("disk", promise.disk_gb, "GB"),
+            )
+        ]
+        return (
+            f"{self.settings.title}\nrun {self.run.label}, phase {self.key}\n"
+            f"all twelve notebooks on profile {self.settings.profile}: {', '.join(takes)}"
+        )
 
     def show(self, path: Path) -> str:
         """Return a path as the reader should see it: relative to the folder of runs."""
@@ -240,6 +259,7 @@ class Phase:
             shutil.rmtree(previous, ignore_errors=True)
             final.rename(previous)
         self.folder.rename(final)
+        self.finished = True
 
 
 def open_phase(key: str, recipe: str, profile: str, run: str, overrides: dict[str, Any] | None = None) -> Phase:

@@ -6,9 +6,12 @@ This is the one place that imports Unsloth, and it does so before trl, transform
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,13 +76,25 @@ def load_model(path: str | Path, settings: Settings, adapter: Path | None = None
     """
     engine = unsloth_engine()
     model, tokenizer = engine.from_pretrained(
-        model_name=str(adapter or path),
+        model_name=str(_on_this_base(adapter, path) if adapter else path),
         max_seq_length=settings.model.max_seq_length,
         load_in_4bit=settings.model.load_in_4bit if four_bit is None else four_bit,
         revision=settings.model.revision if str(path) == settings.model.name else None,
     )
     tokenizer.padding_side = "left"
     return model, tokenizer
+
+
+def _on_this_base(adapter: Path, base: str | Path) -> Path:
+    """Return the adapter with `base` as its base: a run that was moved holds the path of its old place."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    if config["base_model_name_or_path"] == str(base):
+        return adapter
+    copy = Path(tempfile.mkdtemp(prefix="lekhai-adapter-")) / adapter.name
+    shutil.copytree(adapter, copy)
+    config["base_model_name_or_path"] = str(base)
+    (copy / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return copy
 
 
 def attach_lora(model, lora: Lora, seed: int):
@@ -91,6 +106,8 @@ def attach_lora(model, lora: Lora, seed: int):
         lora_dropout=lora.dropout,
         target_modules=list(lora.target_modules),
         random_state=seed,
+        # Trades time for memory: worth it on a card, not where memory is plenty and time is short.
+        use_gradient_checkpointing="unsloth" if model.device.type == "cuda" else False,
     )
 
 

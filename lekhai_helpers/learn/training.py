@@ -122,11 +122,8 @@ def short_lora_training(model, tokenizer, rows: Sequence[Example | str], setting
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    if isinstance(rows[0], str):
-        # One BOS in front, one EOS behind: a paragraph is a whole document.
-        table = [{"text": f"{row}{tokenizer.eos_token}"} for row in rows]
-    else:
-        table = _messages(rows)  # type: ignore[arg-type]
+    # A paragraph is a whole document, so it ends with EOS; messages get theirs from the template.
+    table = [{"text": f"{row}{tokenizer.eos_token}"} if isinstance(row, str) else _messages([row])[0] for row in rows]
     config = SFTConfig(
         output_dir=str(folder),
         max_steps=steps,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from lekhai_helpers.core.run_folder import cache_folder
+from lekhai_helpers.core.run_folder import cache_folder, sha256, write_json
 from lekhai_helpers.prepare import embedded
 
 SMOLLM2_SHA256 = "b179c952"  # first digits; the package ships the file whole
@@ -22,6 +23,31 @@ class Base:
     title: str
     licence: str
     sentence: str
+
+
+def save_pointer(base: Base, file: Path) -> Path:
+    """Write where a model lies as a small JSON file, which the next notebooks read with `load_pointer`.
+
+    A model inside the file's own folder is named by its relative path, so that a run can be moved (to a Drive folder,
+    say). The sum of the weights goes in too: another model under the same path is then noticed.
+    """
+    entry = asdict(base)
+    folder = Path(base.path)
+    if folder.is_relative_to(file.parent):
+        entry["path"] = str(folder.relative_to(file.parent))
+    weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    entry["weights_sha256"] = [sha256(path) for path in weights]
+    return write_json(file, entry)
+
+
+def load_pointer(file: Path) -> Base:
+    """Return the model a pointer file names, its path made absolute where it lies beside the file."""
+    entry = json.loads(file.read_text(encoding="utf-8"))
+    entry.pop("weights_sha256")
+    inside = file.parent / entry["path"]
+    if (inside / "config.json").exists() or (inside / "adapter_config.json").exists():
+        entry["path"] = str(inside)
+    return Base(**entry)
 
 
 def resolve_base(name: str, revision: str | None = None) -> Base:

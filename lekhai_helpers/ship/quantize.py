@@ -154,7 +154,10 @@ class LlamaServer:
             "port": self.port,
         }
         command = [sys.executable, "-m", "lekhai_helpers.ship.llama_process", json.dumps(settings)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # stdin stays open: the server ends by itself when this process is gone.
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self.client = httpx.Client(base_url=self.address, timeout=600)
         try:
             self._wait_until_ready()
@@ -184,8 +187,8 @@ class LlamaServer:
             time.sleep(0.1)
         raise QuantizeError(f"llama.cpp did not load {self.gguf.name} within {seconds:.0f} s")
 
-    def peak_memory_mb(self) -> float:
-        """Return the memory the server's process holds now, in MB."""
+    def memory_mb(self) -> float:
+        """Return the memory the server's process holds now, in MB; after work, that is close to its peak."""
         import psutil
 
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
@@ -234,10 +237,15 @@ class LlamaServer:
             began = time.monotonic()
             answer = self.complete(self.render(messages), decoding, seed * 1000 + place)
             stopped = answer["stop_type"] in ("eos", "word")
-            return Generation(answer["content"], answer["tokens_predicted"], stopped, round(time.monotonic() - began, 3))
+            seconds = round(time.monotonic() - began, 3)
+            return Generation(answer["content"], answer["tokens_predicted"], stopped, seconds)
 
         with ThreadPoolExecutor(self.slots) as pool:
             return list(pool.map(one, range(len(prompts)), prompts))
+
+    def writer(self, decoding: Decoding):
+        """Return this server as a writer of `measure.evaluation`: prompts and a seed in, texts out."""
+        return lambda prompts, seed: self.write(prompts, decoding, seed)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = self.client.post(path, json=body)
@@ -310,3 +318,18 @@ def recommend(files: Sequence[dict[str, Any]], tolerance: float = 0.1) -> dict[s
 def write_modelfile(folder: Path, gguf_name: str, system_prompt: str, decoding: Decoding) -> Path:
     """Write the Modelfile beside the GGUF file; `ollama create lekhai -f Modelfile` then takes it in."""
     return write_text(folder / "Modelfile", modelfile(gguf_name, system_prompt, decoding))
+
+
+def exl_sentence() -> str:
+    """Say whether the EXL formats make sense on this machine: they need an Ampere card (capability 8.0) or newer."""
+    from lekhai_helpers.core.hardware import has_bf16, machine
+
+    facts = machine()
+    if facts["gpu"] is None:
+        return "EXL2 and EXL3 run on graphics cards only, and this machine has none: the GGUF files are what you need."
+    if not has_bf16(facts["compute_capability"]):
+        return f"{facts['gpu']} is older than the Ampere cards that EXL2 and EXL3 are made for: use the GGUF files."
+    return (
+        f"{facts['gpu']} could run EXL3, the living successor of EXL2 (exllamav3, to be installed by yourself with a "
+        "CUDA toolkit). The GGUF files run on it as well."
+    )

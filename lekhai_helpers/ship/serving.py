@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request
@@ -212,3 +213,35 @@ def _in_words(found: dict[str, Any]) -> str:
         "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
     }
     return sentences.get(found["type"], found["msg"])
+
+
+class LocalService:
+    """A service in this process, on a free port of this machine only: for notebooks and tests."""
+
+    def __init__(self, app: FastAPI) -> None:
+        import uvicorn
+
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+        self._thread = Thread(target=self._server.run, daemon=True)
+        self.address = ""
+
+    @property
+    def running(self) -> bool:
+        """Say whether it still answers."""
+        return self._thread.is_alive()
+
+    def start(self, seconds: float = 30) -> None:
+        """Start and wait until it answers. Raises WriterError where it does not within `seconds`."""
+        self._thread.start()
+        deadline = time.monotonic() + seconds
+        while not self._server.started:
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                raise WriterError("the service did not start on this machine")
+            time.sleep(0.05)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+
+    def stop(self, seconds: float = 10) -> None:
+        """Stop it and wait until it is gone."""
+        self._server.should_exit = True
+        self._thread.join(timeout=seconds)

@@ -1,0 +1,165 @@
+# %% [markdown]
+# # How does a large model fit into a small memory?
+#
+# **Goal.** Load the model the normal way and in 4-bit, weigh both, and attach the small part that will be trained.
+#
+# **Needs** `merged_base` from notebook 02 and `dataset` from notebook 03. **Makes** `lora_config`: what is trained.
+
+# %% [markdown]
+# ### Explanation
+# The same four values as in every notebook.
+
+# %% tags=["parameters"]
+RECIPE = "lekhai"  # what is made
+PROFILE = "auto"  # where it is made: smoke, cpu, colab-t4, rtx5070, multi-gpu, or auto
+RUN = "first"  # the name of this attempt
+OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
+
+# %% [markdown]
+# ### Explanation
+# We open the run and pick up the model that won in notebook 02.
+
+# %%
+from lekhai_helpers.core.run_folder import open_phase
+from lekhai_helpers.prepare.bases import load_pointer
+
+phase = open_phase("04_base_model", RECIPE, PROFILE, RUN, OVERRIDES)
+settings = phase.settings
+base = load_pointer(phase.require("merged_base"))
+print(phase.opening(), base.sentence, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# First the normal way: every number of the model takes 16 bits. We weigh the numbers themselves, and the memory of
+# this whole program before and after.
+
+# %%
+from lekhai_helpers.core.hardware import memory_mb
+from lekhai_helpers.learn.model import load_model, release_memory, unsloth_engine, weights_mb
+
+unsloth_engine()
+before = memory_mb()
+model, tokenizer = load_model(base.path, settings, four_bit=False)
+sixteen = {"weights_mb": weights_mb(model), "program_grew_mb": memory_mb() - before}
+
+# %% [markdown]
+# ### Explanation
+# We ask it for the meaning of one sentence in numbers, to compare with the 4-bit copy afterwards: how surprised is it
+# by the training scripts?
+
+# %%
+from lekhai_helpers.learn.model import perplexity
+from lekhai_helpers.prepare.dataset import load_examples
+
+scripts = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
+sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
+del model
+memory_after_release = release_memory()
+
+# %% [markdown]
+# ### Explanation
+# Now in 4-bit: each number is rounded to one of sixteen steps (the NF4 scale), like describing a height as "tall" or
+# "very tall" instead of in millimetres. The dictionary stays in 16 bits.
+
+# %%
+before = memory_mb()
+model, tokenizer = load_model(base.path, settings, four_bit=True)
+four = {"weights_mb": weights_mb(model), "program_grew_mb": memory_mb() - before}
+four["perplexity"] = perplexity(model, tokenizer, scripts)
+
+# %% [markdown]
+# ### Explanation
+# Side by side. What did rounding save, and what did it cost in understanding (perplexity: lower is better)?
+
+# %%
+import pandas as pd
+
+memory_table = pd.DataFrame({"16-bit": sixteen, "4-bit": four}).round(2)
+memory_table
+
+# %% [markdown]
+# ### Key Concepts
+# **Quantisation:** storing numbers with fewer steps. **NF4:** sixteen steps placed where a model's numbers are most
+# often found (Dettmers et al. 2023, QLoRA).
+#
+# *Interview question:* What does 4-bit loading save? *A good answer:* the memory of the frozen weights, about a
+# quarter of 16-bit; not the memory of the activations, which depends on batch size and text length. On a processor it
+# also costs time, because every step unpacks the numbers first.
+
+# %% [markdown]
+# ### Explanation
+# Which of the two will be trained here? The profile decides, and this is its reason: a card has little memory and
+# computes fast, this computer's main memory is large and its processor slow.
+
+# %%
+print("training in", "4-bit" if settings.model.load_in_4bit else "16-bit", "on", settings.model.device)
+
+# %% [markdown]
+# ### Explanation
+# **LoRA**: we do not touch the model. Beside chosen layers we lay two thin strips of new numbers, and train only
+# those, like notes on tracing paper over a printed book.
+
+# %%
+from lekhai_helpers.learn.model import attach_lora, count_parameters
+
+model = attach_lora(model, settings.lora, settings.seed)
+numbers = count_parameters(model)
+print(f"{numbers['trained']:,} of {numbers['all']:,} stored numbers are trained")
+
+# %% [markdown]
+# ### Explanation
+# One strip pair, looked at closely: its names and shapes. The middle number, the *rank*, says how thin the strips are.
+
+# %%
+strips = [(name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad]
+pd.DataFrame(strips[:6], columns=["name", "shape"])
+
+# %% [markdown]
+# ### Explanation
+# Which layers carry strips, and how many numbers is that each? The plan spoke of the "creative layers": in practice
+# all linear layers of attention (who looks at whom) and MLP (what is thought about it).
+
+# %%
+modules = pd.DataFrame(
+    [(name.split(".")[-4], p.numel()) for name, p in model.named_parameters() if p.requires_grad],
+    columns=["module", "numbers"],
+)
+per_module = modules.groupby("module")["numbers"].sum().sort_values(ascending=False)
+per_module.to_frame()
+
+# %% [markdown]
+# ### Key Concepts
+# **LoRA** (low-rank adaptation, Hu et al. 2021): the change of a large matrix is written as a product of two thin
+# ones. **Rank r:** how thin. **Alpha:** how loudly the change is heard.
+#
+# *Interview question:* Why does LoRA work with so few numbers? *A good answer:* fine-tuning changes a model in few
+# directions; a low rank is enough to describe them, and the frozen base keeps what it knew.
+
+# %% [markdown]
+# ### Explanation
+# A last look: do numbers flow forwards and backwards through the 4-bit model into the strips? One step on one example.
+
+# %%
+text = tokenizer(scripts[0], return_tensors="pt").to(model.device)
+loss = model(**text, labels=text["input_ids"]).loss
+loss.backward()
+touched = sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters() if p.requires_grad)
+print(f"loss {loss.item():.2f}; {touched} of {len(strips)} strips felt it")
+
+# %% [markdown]
+# ### Explanation
+# In a fresh LoRA one strip of each pair starts at zero, so the other feels nothing yet: half of them is right. The
+# settings are written down for notebook 06.
+
+# %%
+from lekhai_helpers.core.run_folder import write_json
+
+assert touched >= len(strips) // 2 and numbers["trained"] == per_module.sum()
+assert four["weights_mb"] < sixteen["weights_mb"], "4-bit took no less memory than 16-bit"
+lora_file = write_json(phase.folder / "lora_config.json", settings.lora.model_dump())
+figures = {"sixteen_bit": sixteen, "four_bit": four} | numbers
+manifest = phase.finish({"lora_config": lora_file}, figures)
+
+# %% [markdown]
+# ## What this did not show
+# The memory of training itself: activations and the optimiser come on top. Notebook 06 measures them.

@@ -1,0 +1,159 @@
+# %% [markdown]
+# # What can it write before training?
+#
+# **Goal.** Ask the untrained model for the very scripts we will ask for later, with the same settings, and write the
+# answers down. Without a *before*, no *after* means anything.
+#
+# **Needs** `merged_base` from notebook 02. **Makes** `baseline`: scripts and their verdicts.
+
+# %% [markdown]
+# ### Explanation
+# The same four values as in every notebook.
+
+# %% tags=["parameters"]
+RECIPE = "lekhai"  # what is made
+PROFILE = "auto"  # where it is made: smoke, cpu, colab-t4, rtx5070, multi-gpu, or auto
+RUN = "first"  # the name of this attempt
+OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
+
+# %% [markdown]
+# ### Explanation
+# We open the run and pick up base and merge.
+
+# %%
+from lekhai_helpers.core.run_folder import open_phase
+from lekhai_helpers.prepare.bases import load_pointer
+
+phase = open_phase("05_vibe_check", RECIPE, PROFILE, RUN, OVERRIDES)
+settings = phase.settings
+base, merged = load_pointer(phase.require("base")), load_pointer(phase.require("merged_base"))
+print(phase.opening(), merged.sentence, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# How text is drawn. *Temperature* is the courage to choose a less likely word; at 0 the model always takes the
+# likeliest. These settings stay the same for every stage of the chain, or the stages could not be compared.
+
+# %%
+settings.table().filter(regex=r"^(decoding|evaluation)\.", axis=0)
+
+# %% [markdown]
+# ### Explanation
+# We load the model. From here on it only writes.
+
+# %%
+from lekhai_helpers.learn.model import generate, load_model
+
+model, tokenizer = load_model(merged.path, settings)
+
+# %% [markdown]
+# ### Explanation
+# The function everything else uses: a brief goes in, a script comes out. The *seed* fixes the dice, so that the same
+# call gives the same text tomorrow.
+
+# %%
+from lekhai_helpers.measure.evaluation import brief_messages
+
+
+def write_script(brief: str, seed: int = 1) -> str:
+    """Return the model's answer to one brief."""
+    return generate(model, tokenizer, [brief_messages(brief, settings)], settings.decoding, seed)[0].text
+
+# %% [markdown]
+# ### Explanation
+# The first brief is the plan's own: a Berger paint ad. Read the answer before you read on.
+
+# %%
+from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.prepare.dataset import load_briefs
+
+briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+first = write_script(briefs[0].prompt)
+print(briefs[0].prompt, "", first[:600], sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# Bengali, perhaps even about paint, but is it a script? The contract decides by counting, not by taste.
+
+# %%
+from lekhai_helpers.prepare.contracts import get_contract
+
+verdict = get_contract(settings.data.contract)(first)
+print("kept the contract:", verdict.ok, *verdict.problems, sep="\n")
+
+# %% [markdown]
+# ### Key Concepts
+# **Baseline:** the result before you did anything. **Vibe check:** reading a few outputs. It finds the surprises that
+# numbers miss, and proves nothing: it needs the numbers too.
+#
+# *Interview question:* Your fine-tuned model writes good scripts. How do you know training did it? *A good answer:*
+# the same prompts, settings and seeds were run before, and the difference is larger than chance.
+
+# %% [markdown]
+# ### Explanation
+# All evaluation briefs. None of them is in the training data, and they are frozen: every stage gets the same ones.
+
+# %%
+from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
+
+writer = model_writer(model, tokenizer, settings)
+rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds)
+
+# %% [markdown]
+# ### Explanation
+# The verdicts go into the **ledger**, the one database of all stages. The interval says how far the share could be
+# off with so few texts.
+
+# %%
+figures = summarize_stage(phase.ledger, "merged", rows)
+figures
+
+# %% [markdown]
+# ### Explanation
+# What is wrong with them, counted.
+
+# %%
+import pandas as pd
+
+from lekhai_helpers.measure.evaluation import problem_counts
+
+pd.Series(problem_counts(rows), name="texts", dtype="int").sort_values(ascending=False).to_frame()
+
+# %% [markdown]
+# ### Explanation
+# The original base, without any merge, takes the same exam. If "no merge" won in notebook 02, both are the same model
+# and the texts repeat.
+
+# %%
+from lekhai_helpers.learn.model import release_memory
+
+del model, writer
+release_memory()
+model, tokenizer = load_model(base.path, settings)
+writer = model_writer(model, tokenizer, settings)
+base_rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds)
+base_figures = summarize_stage(phase.ledger, "base", base_rows)
+
+# %% [markdown]
+# ### Explanation
+# Every text with its verdict, beginnings only.
+
+# %%
+shown = pd.DataFrame(rows)[["brief_id", "seed", "ok", "stopped", "tokens", "text"]]
+shown["text"] = shown["text"].str.slice(0, 80)
+shown.head(12)
+
+# %% [markdown]
+# ### Explanation
+# The check: every brief was answered once per seed and every answer has a verdict. Then the manifest.
+
+# %%
+from lekhai_helpers.core.run_folder import write_json
+
+assert len(rows) == len(briefs) * len(settings.evaluation.baseline_seeds)
+baseline = write_json(phase.folder / "baseline.json", {"merged": rows, "base": base_rows})
+manifest = phase.finish({"baseline": baseline}, {"merged": figures, "base": base_figures})
+
+# %% [markdown]
+# ## What this did not show
+# That the base is bad. It was never asked to write tables before, and nobody showed it one.

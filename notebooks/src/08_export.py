@@ -1,0 +1,164 @@
+# %% [markdown]
+# # How does the model leave the notebook?
+#
+# **Goal.** Save the model in two forms (the thin strips, and strips and base merged into one), prove that both write
+# the same, and write a model card that is true.
+#
+# **Needs** `sft_adapter` from notebook 06. **Makes** `exported_model`: a folder ready for use and for the hub.
+
+# %% [markdown]
+# ### Explanation
+# The same four values as in every notebook.
+
+# %% tags=["parameters"]
+RECIPE = "lekhai"  # what is made
+PROFILE = "auto"  # where it is made: smoke, cpu, colab-t4, rtx5070, multi-gpu, or auto
+RUN = "first"  # the name of this attempt
+OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
+
+# %% [markdown]
+# ### Explanation
+# We open the run and pick up base and strips.
+
+# %%
+from lekhai_helpers.core.run_folder import open_phase
+from lekhai_helpers.prepare.bases import load_pointer
+
+phase = open_phase("08_export", RECIPE, PROFILE, RUN, OVERRIDES)
+settings = phase.settings
+base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
+print(phase.opening())
+
+# %% [markdown]
+# ### Explanation
+# First form: base and adapter apart. We let it write a few answers *greedily* (always the likeliest token), because
+# without dice two equal models must give equal texts.
+
+# %%
+from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.learn.model import generate, load_model, release_memory
+from lekhai_helpers.measure.evaluation import brief_messages
+from lekhai_helpers.prepare.dataset import load_briefs
+
+briefs = load_briefs(data_file(settings.evaluation.briefs), 4)
+prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
+shorter = {"temperature": 0.0, "max_new_tokens": min(96, settings.decoding.max_new_tokens)}
+greedy = settings.decoding.model_copy(update=shorter)
+model, tokenizer = load_model(base.path, settings, adapter=adapter, four_bit=False)
+apart = generate(model, tokenizer, prompts, greedy, 1)
+
+# %% [markdown]
+# ### Explanation
+# And its scores for every next token of one full example: a finer comparison than the texts themselves.
+
+# %%
+import torch
+
+from lekhai_helpers.prepare.dataset import load_examples
+
+example = load_examples(phase.require("dataset"), "validation")[0]
+sample = tokenizer.apply_chat_template(example["prompt"] + example["completion"], tokenize=False)
+ids = tokenizer(sample, add_special_tokens=False, return_tensors="pt").to(model.device)
+with torch.inference_mode():
+    scores_apart = model(**ids).logits.float().log_softmax(-1)
+
+# %% [markdown]
+# ### Explanation
+# Now the export. The strips are added into the 16-bit weights; nothing is ever added into 4-bit weights, where a small
+# change would vanish in the rounding. Files are written under another name first, so that no half model is ever found.
+
+# %%
+from lekhai_helpers.ship.export import save_adapter, save_merged_16bit
+
+folder = phase.folder / "model"
+save_adapter(model, tokenizer, folder / "adapter")
+save_merged_16bit(model, tokenizer, folder / "merged")
+sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+# %% [markdown]
+# ### Key Concepts
+# **Adapter:** the strips alone; small, needs its base. **Merged model:** one folder that runs anywhere.
+#
+# *Interview question:* Why not merge LoRA into the 4-bit model you trained on? *A good answer:* the merged weights
+# would have to be rounded to sixteen steps again, and a small correction is often smaller than half a step. Merge into
+# 16-bit, quantise afterwards, measure.
+
+# %% [markdown]
+# ### Explanation
+# Second form: the merged folder, loaded as a stranger would load it.
+
+# %%
+del model
+release_memory()
+model, tokenizer = load_model(folder / "merged", settings, four_bit=False)
+together = generate(model, tokenizer, prompts, greedy, 1)
+with torch.inference_mode():
+    scores_together = model(**ids).logits.float().log_softmax(-1)
+
+# %% [markdown]
+# ### Explanation
+# Are they the same model? The share of equal texts, and of places where both would choose the same next token. Adding
+# in 16 bits rounds, so scores differ a little; where two tokens are nearly equally likely, that can tip the scale.
+
+# %%
+same_texts = sum(a.text == b.text for a, b in zip(apart, together, strict=True))
+same_choice = (scores_apart.argmax(-1) == scores_together.argmax(-1)).float().mean().item()
+distance = (scores_apart.exp() * (scores_apart - scores_together)).sum(-1).mean().item()
+print(f"{same_texts} of {len(apart)} greedy texts equal; same next token at {same_choice:.1%} of places")
+print(f"mean distance of the predictions (KL divergence): {distance:.5f}")
+
+# %% [markdown]
+# ### Explanation
+# Where a text differs, this is where the two part: the last common characters and how each goes on.
+
+# %%
+import os
+
+for a, b in zip(apart, together, strict=True):
+    common = len(os.path.commonprefix([a.text, b.text]))
+    if a.text != b.text:
+        print(a.text[max(0, common - 30) : common], "→", a.text[common:][:25], "or", b.text[common:][:25])
+
+# %% [markdown]
+# ### Explanation
+# The model card tells others what this is: licence, language, data, and results. Its figures come from the ledger;
+# what was not measured is not claimed.
+
+# %%
+from lekhai_helpers.ship.export import model_card
+
+card = model_card(settings, phase.ledger, {"base": base.title})
+(folder / "README.md").write_text(card, encoding="utf-8")
+print(card)
+
+# %% [markdown]
+# ### Explanation
+# What an upload to the Hugging Face hub would send. This is a dry run: nothing leaves this machine. To upload, give
+# `OVERRIDES = {"export.hub_id": "your-name/lekhai"}` and set `SEND = True` below, with your token in the environment.
+
+# %%
+import pandas as pd
+
+from lekhai_helpers.ship.export import push, push_plan
+
+SEND = False
+plan = push_plan(folder)
+print(push(folder, settings.export.hub_id) if SEND else "dry run: nothing was sent")
+pd.DataFrame(plan, columns=["file", "MB"]).round(2)
+
+# %% [markdown]
+# ### Explanation
+# The check: the two forms agree to within rounding, and nothing private is on the list. Then the manifest.
+
+# %%
+assert distance < 0.01 and same_choice > 0.97, "the merged model is not the model that was trained"
+assert not [path for path, _ in plan if "optimizer" in path or "/ref/" in path]
+size = sum(file.stat().st_size for file in (folder / "merged").iterdir()) / 1e6
+figures = {"same_greedy_texts": same_texts, "of": len(apart), "same_next_token": round(same_choice, 4)}
+figures |= {"kl_divergence": round(distance, 6), "merged_mb": round(size, 1)}
+manifest = phase.finish({"exported_model": folder}, figures)
+figures
+
+# %% [markdown]
+# ## What this did not show
+# That the model survives being made smaller: notebook 12 writes the files for laptops and tests each.
