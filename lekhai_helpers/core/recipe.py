@@ -289,15 +289,23 @@ def _explain(error: ValidationError, tree: dict[str, Any], origin: dict[str, str
     lines = ["The settings cannot be used:"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
-        where = origin.get(key, "?")
+        where = _where(key, origin)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key} (from the {where}): there is no such setting{_nearest(key, _known_keys())}")
+            known = _known_keys() if "." in key else list(Settings.model_fields)
+            lines.append(f"  {key} (from the {where}): there is no such setting{_nearest(key, known)}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: missing; recipe and profile together must give it")
         else:
             given = problem["input"]
             lines.append(f"  {key} = {given!r} (from the {where}): {problem['msg']}")
     return "\n".join(lines)
+
+
+def _where(key: str, origin: dict[str, str]) -> str:
+    """Return the origin of a key, of the list it stands in, or of what stands below it."""
+    above = (name for name in origin if f"{key}.".startswith(f"{name}."))
+    below = (name for name in origin if name.startswith(f"{key}."))
+    return next((origin[name] for name in (*above, *below)), "?")
 
 
 def data_folder() -> Path:

@@ -51,16 +51,39 @@ PHASES = {
             ("model", "merge", "lora", "seed"),
             ("merge.language.data", "merge.structure.data"),
         ),
-        PhaseSpec("03_data", ("dataset",), ("data", "system_prompt", "seed"), ("data.file", "evaluation.briefs")),
-        PhaseSpec("04_base_model", ("lora_config",), ("model", "lora")),
-        PhaseSpec("05_vibe_check", ("baseline",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
+        PhaseSpec(
+            "03_data", ("dataset",), ("model", "data", "system_prompt", "seed"), ("data.file", "evaluation.briefs")
+        ),
+        PhaseSpec("04_base_model", ("lora_config",), ("model", "lora", "seed")),
+        PhaseSpec(
+            "05_vibe_check",
+            ("baseline",),
+            ("model", "system_prompt", "decoding", "evaluation"),
+            ("evaluation.briefs",),
+        ),
         PhaseSpec("06_fine_tuning", ("sft_adapter",), ("model", "lora", "sft", "seed")),
         PhaseSpec("07_refinement", ("refinement",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
         PhaseSpec("08_export", ("exported_model",), ("model", "export")),
         PhaseSpec("09_integration", ("integration",), ("model", "decoding")),
-        PhaseSpec("10_preference_alignment", ("kept_adapter", "kept_model"), ("model", "dpo", "decoding", "seed")),
-        PhaseSpec("11_judge", ("judgement",), ("judge",)),
-        PhaseSpec("12_portability", ("gguf",), ("export", "decoding", "evaluation")),
+        PhaseSpec(
+            "10_preference_alignment",
+            ("kept_adapter", "kept_model"),
+            ("model", "dpo", "decoding", "evaluation", "seed"),
+            ("evaluation.briefs",),
+        ),
+        # Reads the texts of all stages from the ledger: whatever makes them write anew makes the grades old.
+        PhaseSpec(
+            "11_judge",
+            ("judgement",),
+            ("judge", "system_prompt", "decoding", "evaluation"),
+            ("evaluation.briefs",),
+        ),
+        PhaseSpec(
+            "12_portability",
+            ("gguf",),
+            ("model", "export", "system_prompt", "decoding", "evaluation"),
+            ("evaluation.briefs",),
+        ),
     )
 }
 _MAKER = {output: spec.key for spec in PHASES.values() for output in spec.outputs}

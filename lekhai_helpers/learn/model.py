@@ -68,21 +68,37 @@ def _quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def load_model(path: str | Path, settings: Settings, adapter: Path | None = None, four_bit: bool | None = None):
+def load_model(
+    path: str | Path,
+    settings: Settings,
+    adapter: Path | None = None,
+    four_bit: bool | None = None,
+    exact: bool = False,
+):
     """Load a model and its tokenizer, with an adapter on top where one is given.
 
-    `path` is a folder or a hub id; `four_bit` overrides ``settings.model.load_in_4bit``.
-    Returns (model, tokenizer).
+    `path` is a folder or a hub id; `four_bit` overrides ``settings.model.load_in_4bit``; `exact` computes in 32 bits,
+    for comparisons that the rounding of 16-bit arithmetic would drown. Returns (model, tokenizer).
     """
+    import torch
+
     engine = unsloth_engine()
     model, tokenizer = engine.from_pretrained(
         model_name=str(_on_this_base(adapter, path) if adapter else path),
         max_seq_length=settings.model.max_seq_length,
         load_in_4bit=settings.model.load_in_4bit if four_bit is None else four_bit,
+        dtype=torch.float32 if exact else None,
         revision=settings.model.revision if str(path) == settings.model.name else None,
     )
     tokenizer.padding_side = "left"
     return model, tokenizer
+
+
+def fold_adapter(model):
+    """Add the adapter into 16-bit weights in memory, which writes about twice as fast; never into 4-bit weights."""
+    if getattr(model.config, "quantization_config", None):
+        return model
+    return model.merge_and_unload()
 
 
 def _on_this_base(adapter: Path, base: str | Path) -> Path:

@@ -119,8 +119,10 @@ def _length_matched(examples: Sequence[Example], written: Sequence[Generation], 
 def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> dict[str, float]:
     """Return counts and lengths (tokens) of the pairs.
 
-    Raises TrainingError where a side would be cut at `max_length`.
+    Raises TrainingError where there are none, or where a side would be cut at `max_length`.
     """
+    if not pairs:
+        raise TrainingError("there are no pairs to learn from: raise dpo.pairs or dpo.planted_share")
     lengths: dict[str, list[int]] = {"chosen": [], "rejected": []}
     for pair in pairs:
         for side in lengths:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings, Sft
+from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.learn.model import unsloth_engine
 
 Example = dict[str, Any]
@@ -62,12 +66,12 @@ def train_sft(
 ) -> TrainingResult:
     """Train the LoRA of `model` on prompt/completion messages; only the completion's tokens are learned.
 
-    Checkpoints go to ``folder``; with `resume` the newest one there is continued. The weights of the lowest
-    validation loss are in `model` afterwards. Raises TrainingError after three steps whose gradient is not finite.
+    Checkpoints go to ``folder``; with `resume` the newest one there is continued, if it was made with the same
+    settings, rows and base. The weights of the lowest validation loss are in `model` afterwards. Raises TrainingError
+    where the gradient was not finite three times in a row.
     """
     unsloth_engine()
     from datasets import Dataset
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
     sft = settings.sft
@@ -107,10 +111,37 @@ def train_sft(
         callbacks=progress_callbacks(ledger, phase, live_plot),
     )
     _print_one_way(trainer)
-    last = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    last = _checkpoint_to_continue(folder, _made_with(model, train, validation, settings), sft.max_steps, resume)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
     return _result(trainer, time.monotonic() - began)
+
+
+def _made_with(model, train: Sequence[Example], validation: Sequence[Example], settings: Settings) -> str:
+    """Return a sum over all that decides what a checkpoint holds: settings, rows and the frozen weights below."""
+    import torch
+
+    frozen = [p for name, p in model.named_parameters() if "lora_" not in name]
+    weights = sum(float(p.detach().sum(dtype=torch.float64)) for p in frozen)
+    rows = json.dumps([_messages(train), _messages(validation), weights], sort_keys=True)
+    return hashlib.sha256((settings.hash("model", "lora", "sft", "seed") + rows).encode()).hexdigest()
+
+
+def _checkpoint_to_continue(folder: Path, made_with: str, max_steps: int, resume: bool) -> str | None:
+    """Return the newest whole checkpoint in `folder` from before the last step, or None for a new beginning.
+
+    The Trainer continues whatever it is given, and from a checkpoint of the last step it goes one step too far.
+    """
+    note = folder / "made_with.txt"
+    if folder.exists() and not (resume and note.exists() and note.read_text(encoding="utf-8") == made_with):
+        shutil.rmtree(folder)
+    write_text(note, made_with)
+    # The Trainer writes this file last.
+    whole = {
+        int(state.parent.name.split("-")[1]): state.parent for state in folder.glob("checkpoint-*/trainer_state.json")
+    }
+    step = max((step for step in whole if step < max_steps), default=None)
+    return str(whole[step]) if step is not None else None
 
 
 def short_lora_training(model, tokenizer, rows: Sequence[Example | str], settings: Settings, steps: int, folder: Path):

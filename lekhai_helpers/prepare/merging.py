@@ -65,6 +65,7 @@ def check_mergeable(first: ModelConfig, second: ModelConfig) -> list[Check]:
 
     A ``block`` means: do not merge. A ``warn`` means: it will merge, and here is what to watch.
     """
+    first, second = _text_part(first), _text_part(second)
     checks = [_compare("architectures", first, second, "block", "the two models are built differently")]
     checks += [_compare(key, first, second, "block", why) for key, why in _SHAPES.items()]
     checks.append(
@@ -99,7 +100,16 @@ def rope_bases(config: ModelConfig) -> dict[str, float]:
         return {"all": float(parameters["rope_theta"])}
     if parameters:
         return {kind: float(values["rope_theta"]) for kind, values in parameters.items()}
-    return {"all": float(config.get("rope_theta", 10_000.0))}
+    base = float(config.get("rope_theta", 10_000.0))
+    if local := config.get("rope_local_base_freq"):  # how Gemma 3 wrote the same before transformers 5
+        return {"full_attention": base, "sliding_attention": float(local)}
+    return {"all": base}
+
+
+def _text_part(config: ModelConfig) -> ModelConfig:
+    """Return a config as transformers 5 writes it: the text model's part laid open, `torch_dtype` called `dtype`."""
+    flat = config | (config.get("text_config") or {}) | {"architectures": config.get("architectures")}
+    return flat | {"dtype": flat.get("dtype") or flat.get("torch_dtype")}
 
 
 def _check_rope(first: ModelConfig, second: ModelConfig) -> Check:
@@ -115,15 +125,21 @@ def _check_quantized(first: ModelConfig, second: ModelConfig) -> Check:
 
 def _compare(key: str, first: ModelConfig, second: ModelConfig, verdict: Literal["warn", "block"], why: str) -> Check:
     a, b = first.get(key), second.get(key)
+    if (a is None) != (b is None):
+        return Check(key, a, b, "warn", "only one model's config says it: look the other one up before you merge")
     return Check(key, a, b, "pass" if a == b else verdict, why)
 
 
 def slerp_config(language: Path, structure: Path, t: float) -> dict[str, Any]:
-    """Return mergekit's configuration for SLERP: `t` is the share of the structure donor (0 all language, 1 none)."""
+    """Return mergekit's configuration for SLERP: `t` is the share of the structure donor (0 all language, 1 none).
+
+    A donor is a folder, which mergekit wants absolute, or a hub id, which it fetches itself.
+    """
+    first, second = (str(donor.resolve()) if donor.is_dir() else donor.as_posix() for donor in (language, structure))
     return {
         "merge_method": "slerp",
-        "base_model": str(language.resolve()),
-        "models": [{"model": str(language.resolve())}, {"model": str(structure.resolve())}],
+        "base_model": first,
+        "models": [{"model": first}, {"model": second}],
         "parameters": {"t": t},
         "dtype": "bfloat16",
         "tokenizer": {"source": "base"},
@@ -143,8 +159,17 @@ def run_merge(config: dict[str, Any], folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     options = MergeOptions(lazy_unpickle=True, low_cpu_memory=False, write_model_card=False, quiet=True)
     merge(MergeConfiguration.model_validate(config), str(folder), options)
-    repair_merge(Path(config["base_model"]), folder)
+    repair_merge(_small_files(config["base_model"]), folder)
     return folder
+
+
+def _small_files(donor: str) -> Path:
+    """Return a folder with the donor's config, template and tokenizer: its own, or fetched from the hub."""
+    if Path(donor).is_dir():
+        return Path(donor)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(donor, allow_patterns=["*.json", "*.jinja", "tokenizer*"]))
 
 
 def repair_merge(donor: Path, merged: Path) -> list[str]:

@@ -98,16 +98,21 @@ def convert_to_gguf(folder: Path, target: Path) -> Path:
 
 
 def quantize(source: Path, target: Path, kind: str) -> Path:
-    """Write a smaller copy of a 16-bit GGUF; `kind` is one of FILE_TYPES."""
+    """Write a smaller copy of a 16-bit GGUF; `kind` is one of FILE_TYPES.
+
+    Raises QuantizeError where llama.cpp cannot read `source` or cannot write.
+    """
     from cyllama.llama import llama_cpp
 
     beside = target.with_suffix(".writing")
-    with _quiet_output():
-        parameters = llama_cpp.LlamaModelQuantizeParams()
-        parameters.ftype = FILE_TYPES[kind]
-        llama_cpp.model_quantize(str(source), str(beside), parameters)
-    if not beside.exists() or beside.stat().st_size == 0:
-        raise QuantizeError(f"llama.cpp wrote no {kind} file from {source.name}")
+    try:
+        with _quiet_output():
+            parameters = llama_cpp.LlamaModelQuantizeParams()
+            parameters.ftype = FILE_TYPES[kind]
+            llama_cpp.model_quantize(str(source), str(beside), parameters)
+    except RuntimeError:
+        beside.unlink(missing_ok=True)
+        raise QuantizeError(f"llama.cpp wrote no {kind} file from {source.name}: is that file whole?") from None
     return beside.replace(target)
 
 
@@ -212,7 +217,7 @@ class LlamaServer:
             "top_k": 0,
             "min_p": 0.0,
             "repeat_penalty": decoding.repetition_penalty,
-            "repeat_last_n": -1,
+            "repeat_last_n": self.context,  # everything so far, as transformers does
             "seed": seed,
             "cache_prompt": False,
         }
@@ -311,7 +316,7 @@ def recommend(files: Sequence[dict[str, Any]], tolerance: float = 0.1) -> dict[s
 
     `files` are rows with ``file``, ``size_mb`` and ``valid_share`` (0 to 1); the first is the 16-bit one.
     """
-    enough = files[0]["valid_share"] - tolerance
+    enough = files[0]["valid_share"] - tolerance - 1e-9  # 0.8 - 0.1 is a little more than 0.7
     return min((row for row in files if row["valid_share"] >= enough), key=lambda row: row["size_mb"])
 
 

@@ -32,7 +32,8 @@ print(phase.opening())
 # %% [markdown]
 # ### Explanation
 # First form: base and adapter apart. We let it write a few answers *greedily* (always the likeliest token), because
-# without dice two equal models must give equal texts.
+# without dice two equal models must give equal texts. We compute in 32 bits for this comparison: in 16 bits the
+# computer's own rounding would be louder than any difference between the two forms.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -44,7 +45,7 @@ briefs = load_briefs(data_file(settings.evaluation.briefs), 4)
 prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
 shorter = {"temperature": 0.0, "max_new_tokens": min(96, settings.decoding.max_new_tokens)}
 greedy = settings.decoding.model_copy(update=shorter)
-model, tokenizer = load_model(base.path, settings, adapter=adapter, four_bit=False)
+model, tokenizer = load_model(base.path, settings, adapter=adapter, four_bit=False, exact=True)
 apart = generate(model, tokenizer, prompts, greedy, 1)
 
 # %% [markdown]
@@ -85,26 +86,27 @@ sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_fi
 
 # %% [markdown]
 # ### Explanation
-# Second form: the merged folder, loaded as a stranger would load it.
+# Second form: the merged folder, its 16-bit weights loaded and computed in 32 bits like the first.
 
 # %%
 del model
 release_memory()
-model, tokenizer = load_model(folder / "merged", settings, four_bit=False)
+model, tokenizer = load_model(folder / "merged", settings, four_bit=False, exact=True)
 together = generate(model, tokenizer, prompts, greedy, 1)
 with torch.inference_mode():
     scores_together = model(**ids).logits.float().log_softmax(-1)
 
 # %% [markdown]
 # ### Explanation
-# Are they the same model? The share of equal texts, and of places where both would choose the same next token. Adding
-# in 16 bits rounds, so scores differ a little; where two tokens are nearly equally likely, that can tip the scale.
+# Are they the same model? The share of equal texts, and of places where both would choose the same next token. The
+# merged weights are rounded to 16 bits, so scores differ a little; where two tokens are nearly equally likely, that
+# can tip the scale, and from there on a text goes another way.
 
 # %%
 same_texts = sum(a.text == b.text for a, b in zip(apart, together, strict=True))
-same_choice = (scores_apart.argmax(-1) == scores_together.argmax(-1)).float().mean().item()
+same_next = (scores_apart.argmax(-1) == scores_together.argmax(-1)).float().mean().item()
 distance = (scores_apart.exp() * (scores_apart - scores_together)).sum(-1).mean().item()
-print(f"{same_texts} of {len(apart)} greedy texts equal; same next token at {same_choice:.1%} of places")
+print(f"{same_texts} of {len(apart)} greedy texts equal; same next token at {same_next:.1%} of places")
 print(f"mean distance of the predictions (KL divergence): {distance:.5f}")
 
 # %% [markdown]
@@ -118,6 +120,19 @@ for a, b in zip(apart, together, strict=True):
     common = len(os.path.commonprefix([a.text, b.text]))
     if a.text != b.text:
         print(a.text[max(0, common - 30) : common], "→", a.text[common:][:25], "or", b.text[common:][:25])
+
+# %% [markdown]
+# ### Explanation
+# And how loud is the computer's own rounding? The same merged model, computed in 16 bits, against itself in 32.
+
+# %%
+del model
+release_memory()
+model, tokenizer = load_model(folder / "merged", settings, four_bit=False)
+with torch.inference_mode():
+    scores_sixteen = model(**ids).logits.float().log_softmax(-1)
+rounding = (scores_together.exp() * (scores_together - scores_sixteen)).sum(-1).mean().item()
+print(f"rounding of 16-bit arithmetic alone: {rounding:.5f}, {rounding / max(distance, 1e-9):.0f} times the merge")
 
 # %% [markdown]
 # ### Explanation
@@ -151,11 +166,11 @@ pd.DataFrame(plan, columns=["file", "MB"]).round(2)
 # The check: the two forms agree to within rounding, and nothing private is on the list. Then the manifest.
 
 # %%
-assert distance < 0.01 and same_choice > 0.97, "the merged model is not the model that was trained"
+assert distance < 0.005 and same_next > 0.95, "the merged model is not the model that was trained"
 assert not [path for path, _ in plan if "optimizer" in path or "/ref/" in path]
 size = sum(file.stat().st_size for file in (folder / "merged").iterdir()) / 1e6
-figures = {"same_greedy_texts": same_texts, "of": len(apart), "same_next_token": round(same_choice, 4)}
-figures |= {"kl_divergence": round(distance, 6), "merged_mb": round(size, 1)}
+figures = {"same_greedy_texts": same_texts, "of": len(apart), "same_next_token": round(same_next, 4)}
+figures |= {"kl_divergence": round(distance, 6), "kl_of_rounding": round(rounding, 6), "merged_mb": round(size, 1)}
 manifest = phase.finish({"exported_model": folder}, figures)
 figures
 

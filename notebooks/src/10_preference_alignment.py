@@ -104,14 +104,27 @@ print(*(warnings or ["no alarm"]), sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# The exam again: the same briefs, settings and seeds as for the fine-tuned model.
+# The new strips are saved, added into the base, and take the exam again: the same briefs, settings and seeds as for
+# the fine-tuned model.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
 from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.ship.export import save_adapter, save_merged_16bit
 
+new_adapter = save_adapter(model, tokenizer, phase.folder / "adapter")
+new_model = save_merged_16bit(model, tokenizer, phase.folder / "merged")
 briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+
+# %% [markdown]
+# ### Explanation
+# The exam itself.
+
+# %%
+from lekhai_helpers.learn.model import fold_adapter
+
+model = fold_adapter(model)
 rows = write_scripts(model_writer(model, tokenizer, settings), briefs, settings, settings.evaluation.seeds)
 after = summarize_stage(phase.ledger, "dpo", rows)
 
@@ -141,13 +154,10 @@ print("KEEP" if keep else "DROP", *reasons, sep="\n")
 
 # %%
 from lekhai_helpers.prepare.bases import Base, save_pointer
-from lekhai_helpers.ship.export import save_adapter, save_merged_16bit
 
 exported = phase.require("exported_model")
-kept_adapter, kept_model = exported / "adapter", exported / "merged"
-if keep:
-    kept_adapter = save_adapter(model, tokenizer, phase.folder / "adapter")
-    kept_model = save_merged_16bit(model, tokenizer, phase.folder / "merged")
+old = exported / "adapter", exported / "merged"
+kept_adapter, kept_model = (new_adapter, new_model) if keep else old
 
 # %% [markdown]
 # ### Explanation
