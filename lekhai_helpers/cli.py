@@ -171,16 +171,22 @@ def data_check(
     file: Annotated[Path, typer.Argument(help="Your CSV: prompt_1, prompt_2, prompt_3, script and more.")],
     recipe: Recipe = "lekhai",
     overrides: Set = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of industries, tones and lengths here.")] = None,
 ) -> None:
     """Read a table as notebook 03 will, and name every problem by row. Exit code 1 where a row is unusable."""
     from lekhai_helpers.core.recipe import parse_override, resolve
-    from lekhai_helpers.prepare.dataset import load_table
+    from lekhai_helpers.prepare.checks import check_file
 
     settings = resolve(recipe, "cpu", dict(parse_override(text) for text in overrides or [])).data
-    table, problems = load_table(file, settings.prompts, settings.source, settings.contract)
+    table, problems = check_file(file, settings.prompts)
     for problem in problems:
         typer.echo(f"row {problem.row}  {problem.level}  {problem.column}: {problem.problem}")
     typer.echo(f"{int(table['usable'].sum())} of {len(table)} rows can be used")
+    if plot:
+        from lekhai_helpers.core.plots import data_overview
+
+        data_overview(table).savefig(plot, dpi=120)
+        typer.echo(f"picture: {plot}")
     if any(problem.level == "error" for problem in problems):
         raise typer.Exit(1)
 

@@ -206,14 +206,36 @@ def counts(series: Series, title: str) -> Figure:
     from pandas.api.types import is_numeric_dtype
 
     counted = series if is_numeric_dtype(series) else series.value_counts()
-    counted = counted.sort_values(ascending=False, kind="stable")
     figure, (ax,) = _canvas(height=1.2 + 0.32 * len(counted))
+    _count_bars(ax, counted, title)
+    return _done(figure)
+
+
+def data_overview(table: DataFrame) -> Figure:
+    """Draw a data set at a glance: rows per industry, rows per tone, words of the scripts by length of the film.
+
+    `table`: columns industry, tone, script and duration_seconds (0 or empty where the file names none).
+    """
+    from lekhai_helpers.core.bengali import words
+
+    industries, tones = table["industry"].value_counts(), table["tone"].replace("", "(none)").value_counts()
+    figure, (left, middle, right) = _canvas(columns=3, width=15, height=1.4 + 0.32 * max(len(industries), len(tones)))
+    _count_bars(left, industries, "Rows per industry")
+    _count_bars(middle, tones, "Rows per tone")
+    seconds = table["duration_seconds"].fillna(0).astype(float)
+    right.scatter(seconds, [len(words(script)) for script in table["script"]], color=BLUE, alpha=0.5)
+    right.set(xlabel="length of the film (seconds)", ylabel="words in the script", title="Words by length")
+    right.set_ylim(bottom=0)
+    return _done(figure)
+
+
+def _count_bars(ax: Axes, counted: Series, title: str) -> None:
+    counted = counted.sort_values(ascending=False, kind="stable")
     ax.bar_label(ax.barh(range(len(counted)), counted.values, color=BLUE, height=0.7), padding=4)
     _names_on_y(ax, [str(label) for label in counted.index])
     ax.margins(x=0.1)
     _whole_numbers(ax)
     ax.set(xlabel="rows", title=title)
-    return _done(figure)
 
 
 def _canvas(

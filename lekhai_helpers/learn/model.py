@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import math
 import os
 import shutil
@@ -49,6 +50,7 @@ def unsloth_engine():
         # Unsloth writes compiled helper files; they belong in the cache, not beside the notebook.
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth"))
         os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+        _hush_imports()
     try:
         import unsloth
     except ModuleNotFoundError as error:
@@ -57,6 +59,12 @@ def unsloth_engine():
         raise EngineError("Unsloth is missing: run `bash colab_setup.sh` once") from None
     _quiet_libraries()
     return unsloth.FastLanguageModel
+
+
+def _hush_imports() -> None:
+    """Keep remarks about kernels that only a graphics card has out of the notebook; errors still come through."""
+    for name in ("torchao", "bitsandbytes", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _quiet_libraries() -> None:

@@ -153,8 +153,9 @@ def short_lora_training(model, tokenizer, rows: Sequence[Example | str], setting
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    # A paragraph is a whole document, so it ends with EOS; messages get theirs from the template.
-    table = [{"text": f"{row}{tokenizer.eos_token}"} if isinstance(row, str) else _messages([row])[0] for row in rows]
+    # A paragraph is a whole document, from BOS to EOS; messages get theirs from the template.
+    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token
+    table = [{"text": f"{bos}{row}{eos}"} if isinstance(row, str) else _messages([row])[0] for row in rows]
     config = SFTConfig(
         output_dir=str(folder),
         max_steps=steps,

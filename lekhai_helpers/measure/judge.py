@@ -36,10 +36,13 @@ Use the whole scale. Answer with JSON only: for each criterion first a reason in
 _GIVE_UP_AFTER = 3  # calls failed in a row: the endpoint is down, and the other hundred would only wait
 
 # The honorific imperative (আসুন, কিনুন, পাঠান, উঠবেন না) or where to get it (পাবেন). দিন is also "day" and নিন
-# follows it, so these two count only where a sentence ends.
+# follows it, and খান is a name, so these three count only where a sentence ends. A question to the viewer (তুলবেন?)
+# calls as well.
 _CALL = regex.compile(
     r"(?<![\p{L}\p{M}])(?:[\p{L}\p{M}]*(?:ুন|পাবেন)|[\p{L}\p{M}]+বেন না"
-    r"|(?:পাঠান|নামান|করান|পরান|যান|জানান|চালান|বানান|খাওয়ান|দাঁড়ান)|(?<!সারা |প্রতি |এক )[নদ]িন(?=\s*(?:[।!?]|$)))"
+    r"|(?:পাঠান|নামান|করান|পরান|যান|জানান|চালান|বানান|খাওয়ান|দাঁড়ান|শোনান|বসান|লাগান|লেখান|শেখান)"
+    r"|(?<!সারা |প্রতি |এক )(?:[নদ]িন|খান)(?=\s*(?:[।!?]|$))"
+    r"|[\p{L}\p{M}]+বেন(?=\s*\?))"
     r"(?![\p{L}\p{M}])"
 )
 

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import regex
 
@@ -25,6 +25,7 @@ from lekhai_helpers.prepare.sources import DatasetError, Row, get_source
 if TYPE_CHECKING:
     import pandas as pd
 
+Part = Literal["development", "heldout"]
 SPLITS = ("train", "validation", "test")
 UNUSED = "unused"
 _OURS = ("row", "usable", "split")  # columns this module adds; the file's own of that name get a suffix
@@ -280,21 +281,33 @@ def load_rows(folder: Path) -> pd.DataFrame:
     return table
 
 
-def load_briefs(path: Path, limit: int | None = None) -> list[Brief]:
-    """Return the evaluation briefs of a CSV file (columns prompt, id, industry, tone, duration_seconds, brand,
-    product; only prompt is needed), the first `limit` of them. Raises DatasetError with the row at fault."""
+def load_briefs(path: Path, limit: int | None = None, part: Part | None = "development") -> list[Brief]:
+    """Return the evaluation briefs of a CSV file, the first `limit` of one `part` (None takes both).
+
+    Columns prompt, id, industry, tone, duration_seconds, brand, product, part; only prompt is needed, and a brief
+    without a part is for development. The held-out ones are for the last exam of notebook 12 alone. Raises
+    DatasetError with the row at fault.
+    """
     path = Path(path)
     briefs: dict[str, Brief] = {}
+    seen: set[str] = set()
     for row in get_source("ad_script_csv")(path):
         _need_columns(path, list(row.cells), ["prompt"])
         record = _record(row)
         if not record["prompt"]:
             raise DatasetError(f"{path.name}, row {row.number}: the prompt is empty")
-        if record["id"] in briefs:
+        if record["id"] in seen:
             raise DatasetError(f"{path.name}, row {row.number}: the id {record['id']} stands there twice")
-        briefs[record["id"]] = Brief(**{name: record[name] for name in Brief.__dataclass_fields__})
+        seen.add(record["id"])
+        found = record.get("part") or "development"
+        if found not in get_args(Part):
+            raise DatasetError(
+                f"{path.name}, row {row.number}: part is {found!r}, not one of {', '.join(get_args(Part))}"
+            )
+        if part in (None, found):
+            briefs[record["id"]] = Brief(**{name: record[name] for name in Brief.__dataclass_fields__})
     if not briefs:
-        raise DatasetError(f"{path.name} holds no brief")
+        raise DatasetError(f"{path.name} holds no {part or ''} brief".replace("  ", " "))
     return list(briefs.values())[:limit]
 
 

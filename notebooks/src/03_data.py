@@ -51,6 +51,17 @@ report(problems)
 
 # %% [markdown]
 # ### Explanation
+# Stricter checks, the ones our own data has to pass: brands, prompts that name what the script sells, scripts that
+# copy each other, spoken words that fit the film. For a file of yours they are advice. The same from the terminal:
+# `lekhai data check "my scripts.csv"`.
+
+# %%
+from lekhai_helpers.prepare.checks import check_table
+
+report(check_table(table))
+
+# %% [markdown]
+# ### Explanation
 # One row, read by a person: a short brief, and the script an agency would hand in for it.
 
 # %%
@@ -71,19 +82,13 @@ print(contract(row["script"].replace("| ", "| extra | ", 3)).problems)
 
 # %% [markdown]
 # ### Explanation
-# Is the data balanced? A model writes best what it has read most. How many rows of each industry?
+# Is the data balanced? A model writes best what it has read most. Rows per industry, rows per tone, and how many words
+# the scripts have for films of each length.
 
 # %%
-from lekhai_helpers.core.plots import counts
+from lekhai_helpers.core.plots import data_overview
 
-counts(table["industry"].value_counts(), "Rows per industry")
-
-# %% [markdown]
-# ### Explanation
-# And how many of each tone?
-
-# %%
-counts(table["tone"].value_counts(), "Rows per tone")
+data_overview(table)
 
 # %% [markdown]
 # ### Explanation
@@ -185,7 +190,7 @@ masks.describe().round(2).loc[["mean", "min", "max"]]
 # %%
 from lekhai_helpers.prepare.dataset import leakage, load_briefs, save
 
-briefs = load_briefs(data_file(settings.evaluation.briefs))
+briefs = load_briefs(data_file(settings.evaluation.briefs), part=None)
 heldout = [example for example in examples if example["split"] != "train"]
 leaks = leakage(train, [*heldout, *briefs])
 leaks.sort_values(leaks.columns[-1], ascending=False).head(5)

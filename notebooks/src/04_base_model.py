@@ -30,8 +30,8 @@ print(phase.opening(), base.sentence, sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# First the normal way: every number of the model takes 16 bits. We weigh the numbers themselves, and the memory of
-# this whole program before and after.
+# First the normal way: every number of the model takes 16 bits. We weigh the numbers themselves, and note the memory of
+# this whole program before.
 
 # %%
 from lekhai_helpers.core.hardware import memory_mb
@@ -40,12 +40,12 @@ from lekhai_helpers.learn.model import load_model, release_memory, unsloth_engin
 unsloth_engine()
 before = memory_mb()
 model, tokenizer = load_model(base.path, settings, four_bit=False)
-sixteen = {"weights_mb": weights_mb(model), "program_grew_mb": memory_mb() - before}
+sixteen = {"weights_mb": weights_mb(model)}
 
 # %% [markdown]
 # ### Explanation
-# We ask it for the meaning of one sentence in numbers, to compare with the 4-bit copy afterwards: how surprised is it
-# by the training scripts?
+# We let it read some scripts, to compare with the 4-bit copy afterwards: how surprised is it? And only after it has
+# worked do we weigh the program again, because a model is drawn into memory page by page as it is used.
 
 # %%
 from lekhai_helpers.learn.model import perplexity
@@ -53,6 +53,7 @@ from lekhai_helpers.prepare.dataset import load_examples
 
 scripts = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
 sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
+sixteen["program_grew_mb"] = memory_mb() - before
 del model
 memory_after_release = release_memory()
 
@@ -64,12 +65,13 @@ memory_after_release = release_memory()
 # %%
 before = memory_mb()
 model, tokenizer = load_model(base.path, settings, four_bit=True)
-four = {"weights_mb": weights_mb(model), "program_grew_mb": memory_mb() - before}
-four["perplexity"] = perplexity(model, tokenizer, scripts)
+four = {"weights_mb": weights_mb(model), "perplexity": perplexity(model, tokenizer, scripts)}
+four["program_grew_mb"] = memory_mb() - before
 
 # %% [markdown]
 # ### Explanation
-# Side by side. What did rounding save, and what did it cost in understanding (perplexity: lower is better)?
+# Side by side. What did rounding save, and what did it cost in understanding (perplexity: lower is better)? The program
+# grows by more than the weights: working memory comes on top, and on a processor 4-bit weights are unpacked for use.
 
 # %%
 import pandas as pd

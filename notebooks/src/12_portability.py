@@ -71,7 +71,8 @@ for kind, path in files.items():
 
 # %% [markdown]
 # ### Explanation
-# First proof: the same cuts. Briefs, scripts and odd cases go through both tokenizers, and every id must agree.
+# First proof: the same cuts. Briefs, scripts and odd cases go through both tokenizers, and every id must agree. The
+# briefs are the *held-out* ones: no notebook before this one has seen them, so this is the last and fairest exam.
 
 # %%
 from transformers import AutoTokenizer
@@ -82,7 +83,7 @@ from lekhai_helpers.prepare.dataset import load_briefs
 from lekhai_helpers.ship.quantize import LlamaServer, template_differences, token_differences
 
 tokenizer = AutoTokenizer.from_pretrained(kept.path)
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit, part="heldout")
 prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
 rendered = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokenize=False) for p in prompts]
 

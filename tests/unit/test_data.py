@@ -9,11 +9,11 @@ import pytest
 from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.measure.judge import counted
 from lekhai_helpers.prepare.checks import EXEMPT_BRANDS, check_briefs, check_file
-from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
+from lekhai_helpers.prepare.contracts.ad_script import check, parse_ad_script
 from lekhai_helpers.prepare.dataset import Brief, load_briefs, report, split
 
 SETTINGS = resolve("lekhai", "cpu")
-ROWS = 34
+ROWS = 102
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def checked():
 
 @pytest.fixture(scope="module")
 def briefs():
-    return load_briefs(data_file(SETTINGS.evaluation.briefs))
+    return load_briefs(data_file(SETTINGS.evaluation.briefs), part=None)
 
 
 def test_no_row_has_a_problem_or_a_warning(checked):
@@ -32,12 +32,12 @@ def test_no_row_has_a_problem_or_a_warning(checked):
     assert table["usable"].all()
 
 
-def test_every_industry_has_two_rows_of_different_formats(checked):
+def test_every_industry_has_every_format_exactly_once(checked):
     table = checked[0]
     assert len(table) == ROWS
-    assert set(Counter(table["industry"]).values()) == {2}
     assert table["industry"].nunique() == 17
     assert table["format"].nunique() == 6
+    assert set(Counter(zip(table["industry"], table["format"], strict=True)).values()) == {1}
 
 
 def test_tones_are_spread(checked):
@@ -79,12 +79,12 @@ def test_files_open_right_in_a_spreadsheet(name):
 def test_the_data_can_be_split(checked):
     table = checked[0]
     parts = split(table, SETTINGS.data.validation_share, SETTINGS.data.test_share, SETTINGS.seed)
-    assert Counter(parts) == {"train": 28, "validation": 3, "test": 3}
+    assert Counter(parts) == {"train": 82, "validation": 10, "test": 10}
 
 
 def test_briefs_are_fit_to_judge_by(briefs, checked):
     assert check_briefs(briefs, checked[0]) == []
-    assert len(briefs) == 12
+    assert len(briefs) == 40
     assert all(brief.industry in set(checked[0]["industry"]) for brief in briefs)
     assert all(brief.duration_seconds in (15, 20, 30, 45, 60) for brief in briefs)
 
@@ -98,3 +98,37 @@ def test_every_film_ends_on_a_call_to_action(checked):
         brief = Brief(row["id"], row["industry"], row["tone"], row["duration_seconds"], row["brand"], "", "")
         facts = counted(row["script"], brief)
         assert facts["call_to_action"] and facts["rows_fit"] and facts["repeated_rows"] == 0, row["id"]
+
+
+def test_half_of_the_briefs_are_held_out(briefs):
+    path = data_file(SETTINGS.evaluation.briefs)
+    development, heldout = load_briefs(path), load_briefs(path, part="heldout")
+    assert len(development) == len(heldout) == 20
+    assert {brief.id for brief in development}.isdisjoint(brief.id for brief in heldout)
+    for part in (development, heldout):
+        assert len({brief.industry for brief in part}) == 17
+        assert len({brief.tone for brief in part}) >= 10
+
+
+def audit_pairs():
+    with data_file("judge_audit.csv").open(encoding="utf-8-sig", newline="") as handle:
+        return list(csv.DictReader(handle, strict=True))
+
+
+def test_the_audit_has_ten_pairs_of_each_defect_from_sixty_rows(checked):
+    pairs = audit_pairs()
+    scripts = {row["id"]: row["script"].strip() for row in checked[0].to_dict("records")}
+    assert set(Counter(pair["defect"] for pair in pairs).values()) == {10} and len(pairs) == 60
+    assert len({pair["source_row"] for pair in pairs}) == 60
+    assert all(pair["better"] == scripts[pair["source_row"]] for pair in pairs)
+
+
+@pytest.mark.parametrize("pair", audit_pairs(), ids=lambda pair: pair["id"])
+def test_the_worse_side_has_its_planted_defect_and_no_other_that_code_can_count(pair):
+    seconds, defect = int(pair["duration_seconds"]), pair["defect"]
+    better, worse = check(pair["better"], seconds), check(pair["worse"], seconds)
+    assert better.ok and better.facts["bengali_share"] >= 0.85
+    assert check(pair["worse"]).ok == (defect != "broken_table")
+    assert worse.ok == (defect not in ("broken_table", "wrong_length"))
+    assert (worse.facts["bengali_share"] < 0.9) == (defect == "english_leakage")
+    assert (pair["brand"] in pair["worse"]) == (defect != "no_brand")
