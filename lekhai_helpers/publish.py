@@ -23,7 +23,9 @@ NOTEBOOKS = PROJECT / "notebooks"
 COLAB = "lekhai_colab"
 PARAMETERS = ("RECIPE", "PROFILE", "RUN", "OVERRIDES")
 BRANCH = "main"
-PLACEHOLDER = "https://github.com/lekhai/lekhai"  # used while pyproject.toml names no repository
+PLACEHOLDER = (
+    "https://github.com/<owner>/lekhai"  # no such address can exist; used while pyproject.toml names no repository
+)
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

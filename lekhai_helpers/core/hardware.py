@@ -53,8 +53,6 @@ def pick_profile() -> tuple[str, str]:
     cards = _cards()
     if not cards:
         return "cpu", "no NVIDIA card was found"
-    if len(cards) > 1:
-        return "multi-gpu", f"{len(cards)} NVIDIA cards were found"
     card = cards[0]
     told = f"one {card['name']} with {card['memory_gb']} GB, compute capability {card['capability']}"
     if card["memory_gb"] >= _ROOMY_GB and has_bf16(card["capability"]):

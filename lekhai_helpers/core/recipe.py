@@ -66,6 +66,7 @@ class Data(_Section):
     source: str
     contract: str
     prompts: list[Literal["prompt_1", "prompt_2", "prompt_3"]] = Field(min_length=1)
+    max_seconds: int | None = Field(None, gt=0, description="longer films are left for larger models")
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
 
@@ -88,8 +89,8 @@ class Sft(_Section):
     gradient_accumulation: int = Field(1, gt=0)
     warmup_share: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
-    eval_every: int = Field(gt=0)
-    save_every: int = Field(gt=0)
+    eval_every: int = Field(gt=0, description="steps between two looks at the validation rows; a checkpoint each time")
+    keep: Literal["best", "last"] = Field("best", description="weights of the lowest validation loss, or the last")
 
 
 class Dpo(_Section):

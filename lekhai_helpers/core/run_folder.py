@@ -63,7 +63,7 @@ PHASES = {
         ),
         PhaseSpec("06_fine_tuning", ("sft_adapter",), ("model", "lora", "sft", "seed")),
         PhaseSpec("07_refinement", ("refinement",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
-        PhaseSpec("08_export", ("exported_model",), ("model", "export")),
+        PhaseSpec("08_export", ("exported_model",), ("model", "export", "decoding", "evaluation")),
         PhaseSpec("09_integration", ("integration",), ("model", "decoding")),
         PhaseSpec(
             "10_preference_alignment",
@@ -297,9 +297,27 @@ def open_phase(key: str, recipe: str, profile: str, run: str, overrides: dict[st
 
         profile = pick_profile()[0]
     settings = recipe_module.resolve(recipe, profile, overrides)
+    _use_device(settings)
     this_run = Run(settings, run)
     this_run.folder.mkdir(parents=True, exist_ok=True)
     return Phase(key, this_run, this_run.open_ledger())
+
+
+def _use_device(settings: Settings) -> None:
+    """Hold a run to its profile's device: the libraries would take any card they see. Before torch is imported.
+
+    Raises RunError where the profile needs a card and there is none.
+    """
+    if settings.model.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    from lekhai_helpers.core.hardware import machine
+
+    if machine()["gpu"] is None:
+        raise RunError(
+            f"profile {settings.profile} needs an NVIDIA card and none was found here: use --profile cpu, "
+            "or on Colab choose Runtime > Change runtime type > T4 GPU"
+        )
 
 
 def sha256(path: Path) -> str:

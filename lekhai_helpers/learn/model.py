@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,52 @@ def load_model(
         revision=settings.model.revision if str(path) == settings.model.name else None,
     )
     tokenizer.padding_side = "left"
+    if model.device.type == "cpu":
+        decode_without_copies(model)
     return model, tokenizer
+
+
+def load_plain(path: str | Path):
+    """Load a model for writing only, with plain Transformers and no training engine: for services."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(path).to(device)
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    if device == "cpu":
+        decode_without_copies(model)
+    return model, tokenizer
+
+
+def decode_without_copies(model) -> None:
+    """Write two to three times faster on a processor, where a model shares key and value heads among its query heads.
+
+    Transformers copies the shared heads once per query head for every token written, and on a processor those copies
+    cost more than the arithmetic. For one new token the query heads of a group can be laid along the length axis
+    instead: the same products, no copies (grouped-query attention: Ainslie et al. 2023).
+    """
+    import torch
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    def grouped(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **kwargs):
+        batch, heads, length, width = query.shape
+        groups = key.shape[1]
+        if length > 1 or groups == heads:
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            )
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query.view(batch, groups, heads // groups, width), key, value, attn_mask=attention_mask, scale=scaling
+        )
+        return out.reshape(batch, heads, 1, width).transpose(1, 2), None
+
+    AttentionInterface.register("sdpa_grouped", grouped)
+    AttentionMaskInterface.register("sdpa_grouped", sdpa_mask)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base.set_attn_implementation("sdpa_grouped")
 
 
 def fold_adapter(model):
@@ -114,7 +158,8 @@ def _on_this_base(adapter: Path, base: str | Path) -> Path:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     if config["base_model_name_or_path"] == str(base):
         return adapter
-    copy = Path(tempfile.mkdtemp(prefix="lekhai-adapter-")) / adapter.name
+    copy = cache_folder() / "moved-adapter"
+    shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(adapter, copy)
     config["base_model_name_or_path"] = str(base)
     (copy / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -158,7 +203,10 @@ def generate(
     """
     import torch
 
-    unsloth_engine().for_inference(model)
+    if "unsloth" in sys.modules:
+        unsloth_engine().for_inference(model)
+    else:
+        model.eval()
     written: list[Generation] = []
     for start in range(0, len(prompts), decoding.batch_size):
         batch = [list(prompt) for prompt in prompts[start : start + decoding.batch_size]]
@@ -225,6 +273,20 @@ def perplexity(model, tokenizer, texts: Iterable[str | tuple[str, str]]) -> floa
         total += loss.item()
         count += ids.shape[1] - first
     return math.exp(total / count)
+
+
+def device_memory_mb(peak: bool = False) -> float:
+    """Return the memory the model's device has in use by this process, or the most it had, in MB.
+
+    On a card what torch holds there, else this process's memory.
+    """
+    import torch
+
+    from lekhai_helpers.core.hardware import memory_mb, peak_memory_mb
+
+    if torch.cuda.is_available():
+        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
+    return peak_memory_mb() if peak else memory_mb()
 
 
 def release_memory(*holders: dict[str, Any]) -> float:

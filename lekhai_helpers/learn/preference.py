@@ -188,6 +188,8 @@ def train_dpo(model, tokenizer, pairs: Sequence[Pair], settings: Settings, folde
         callbacks=progress_callbacks(ledger, "10_preference_alignment", False),
     )
     trainer.remove_callback(PrinterCallback)
+    if ledger is not None:
+        ledger.clear_metrics("10_preference_alignment")
     began = time.monotonic()
     trainer.train()
     print(f"{len(pairs)} pairs, {dpo.max_steps} steps in {time.monotonic() - began:.0f} s")
@@ -227,7 +229,7 @@ def verdict(before: dict[str, float], after: dict[str, float]) -> tuple[bool, li
     if keep:
         reasons.append(
             f"valid tables {before['valid_tables']:.0%} before and {after['valid_tables']:.0%} after, "
-            f"length drift {drift:+.0%}: nothing got worse"
+            f"length drift {drift:+.0%}"
         )
     return keep, reasons
 

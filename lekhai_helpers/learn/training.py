@@ -30,7 +30,7 @@ class TrainingResult:
 
     train_loss: list[tuple[int, float]]
     validation_loss: list[tuple[int, float]]
-    best_step: int
+    kept_step: int
     steps: int
     seconds: float
     tokens_per_second: float
@@ -44,10 +44,11 @@ class TrainingResult:
         last_step, last = self.validation_loss[-1]
         if last <= best * 1.01:
             return f"The validation loss was still falling or level at step {last_step}: no sign of overfitting."
+        falling = self.train_loss[-1][1] < self.train_loss[0][1]
         return (
             f"The validation loss was lowest at step {best_step} ({best:.2f}) and rose to {last:.2f} by step "
-            f"{last_step} while the training loss kept falling: from there on the model memorised. "
-            f"The weights of step {self.best_step} are kept."
+            f"{last_step}{', while the training loss fell: the model began to learn by heart' if falling else ''}. "
+            f"The weights of step {self.kept_step} are kept."
         )
 
 
@@ -67,8 +68,8 @@ def train_sft(
     """Train the LoRA of `model` on prompt/completion messages; only the completion's tokens are learned.
 
     Checkpoints go to ``folder``; with `resume` the newest one there is continued, if it was made with the same
-    settings, rows and base. The weights of the lowest validation loss are in `model` afterwards. Raises TrainingError
-    where the gradient was not finite three times in a row.
+    settings, rows and base. Afterwards `model` holds the weights of the lowest validation loss or the last ones, as
+    ``sft.keep`` says. Raises TrainingError where the gradient was not finite three times in a row.
     """
     unsloth_engine()
     from datasets import Dataset
@@ -91,9 +92,9 @@ def train_sft(
         eval_strategy="steps",
         eval_steps=sft.eval_every,
         save_strategy="steps",
-        save_steps=sft.save_every,
+        save_steps=sft.eval_every,
         save_total_limit=2,
-        load_best_model_at_end=sft.save_every == sft.eval_every,
+        load_best_model_at_end=sft.keep == "best",
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=max(1, sft.max_steps // 20),
@@ -112,6 +113,8 @@ def train_sft(
     )
     _print_one_way(trainer)
     last = _checkpoint_to_continue(folder, _made_with(model, train, validation, settings), sft.max_steps, resume)
+    if ledger is not None and last is None:
+        ledger.clear_metrics(phase)
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
     return _result(trainer, time.monotonic() - began)
@@ -267,11 +270,12 @@ def _result(trainer, seconds: float) -> TrainingResult:
     log = trainer.state.log_history
     validation = [(entry["step"], float(entry["eval_loss"])) for entry in log if "eval_loss" in entry]
     tokens = max((float(entry["num_tokens"]) for entry in log if "num_tokens" in entry), default=0.0)
-    best = trainer.state.best_global_step or trainer.state.global_step
+    loaded_best = trainer.args.load_best_model_at_end and trainer.state.best_global_step
+    kept = trainer.state.best_global_step if loaded_best else trainer.state.global_step
     return TrainingResult(
         train_loss=[(entry["step"], float(entry["loss"])) for entry in log if "loss" in entry],
         validation_loss=validation,
-        best_step=best,
+        kept_step=kept,
         steps=trainer.state.global_step,
         seconds=round(seconds, 1),
         tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,

@@ -76,6 +76,7 @@ def summarize_stage(ledger: Ledger, stage: str, rows: Sequence[dict[str, Any]]) 
     ``valid_tables`` and ``stopped`` are shares with a Wilson interval. ``bengali_share`` is the mean over texts that
     hold at least one table row, and its n says how many did.
     """
+    ledger.clear_stage(stage)  # texts of an earlier try, with other briefs or seeds, must not be counted
     ledger.add_responses(stage, rows)
     n = len(rows)
     figures: dict[str, float] = {"texts": n}

@@ -101,7 +101,7 @@ def embedded_base() -> Base:
         str(folder),
         "Gemma 3 270M (embedded, dictionary trimmed)",
         "gemma",
-        "The base is Gemma 3 270M, unpacked from its packages and checked by SHA-256.",
+        "The base is Gemma 3 270M, checked by SHA-256 and unpacked.",
     )
 
 

@@ -75,10 +75,13 @@ def load_table(
     rows = list(get_source(source)(path))
     if not rows:
         raise DatasetError(f"{path.name} has a header but no row under it")
-    _need_columns(path, list(rows[0].cells), [*prompts, "script"])
-    records = [_record(row) for row in rows]
+    _need_columns(path, list(rows[0].cells), [prompts[0], "script"])
+    absent = [name for name in prompts if name not in rows[0].cells]
+    records = [_record(row) | dict.fromkeys(absent, "") for row in rows]
     problems = [problem for row in rows for problem in _shape_problems(row)]
-    problems += [problem for record in records for problem in _row_problems(record, prompts, get_contract(contract))]
+    problems += [RowProblem(1, name, "there is no such column: no examples from it", "warning") for name in absent]
+    asked = [name for name in prompts if name not in absent]
+    problems += [problem for record in records for problem in _row_problems(record, asked, get_contract(contract))]
     problems += _duplicates(records)
     broken = {problem.row for problem in problems if problem.level == "error"}
     table = pd.DataFrame([record | {"usable": record["row"] not in broken} for record in records])

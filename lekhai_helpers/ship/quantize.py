@@ -19,9 +19,10 @@ from typing import Any
 
 import httpx
 
-from lekhai_helpers.core.recipe import Decoding
+from lekhai_helpers.core.recipe import Decoding, Settings
 from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.learn.model import Generation, Message
+from lekhai_helpers.prepare.embedded import CHAT_TEMPLATE
 
 # llama.cpp's numbers for file types (include/llama.h, enum llama_ftype).
 FILE_TYPES = {"f16": 1, "q8_0": 7, "q6_k": 18, "q5_k_m": 17, "q4_k_m": 15}
@@ -43,12 +44,13 @@ def write_sentencepiece(folder: Path) -> Path:
     score: dict[str, float] = {}
     for place, (left, right) in enumerate(spec["model"]["merges"]):
         score.setdefault(left + right, -float(place))
-    special = {token["content"] for token in spec["added_tokens"]}
+    added = {token["content"] for token in spec["added_tokens"]}
+    special = {token["content"] for token in spec["added_tokens"] if token["special"]}
     proto = sentencepiece.ModelProto()
     for piece, _ in sorted(vocabulary.items(), key=lambda item: item[1]):
         entry = proto.pieces.add()
         entry.piece, entry.score = piece, score.get(piece, -1e6)
-        entry.type = _piece_type(piece, special)
+        entry.type = _piece_type(piece, special, added)
     trainer = proto.trainer_spec
     trainer.model_type, trainer.byte_fallback = sentencepiece.TrainerSpec.BPE, True
     trainer.vocab_size = len(vocabulary)
@@ -63,13 +65,15 @@ def write_sentencepiece(folder: Path) -> Path:
     return target
 
 
-def _piece_type(piece: str, special: set[str]) -> int:
-    """Return SentencePiece's type of a piece: 1 normal, 2 unknown, 3 control, 6 byte."""
+def _piece_type(piece: str, special: set[str], added: set[str]) -> int:
+    """Return SentencePiece's type of a piece: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte."""
     if piece == "<unk>":
         return 2
     if piece.startswith("<0x"):
         return 6
-    return 3 if piece in special else 1
+    if piece in special:
+        return 3
+    return 4 if piece in added else 1
 
 
 def needs_sentencepiece(folder: Path) -> bool:
@@ -163,9 +167,10 @@ class LlamaServer:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self.client = httpx.Client(base_url=self.address, timeout=600)
+        # A long text on a slow machine takes its time; a server that died ends the connection by itself.
+        self.client = httpx.Client(base_url=self.address, timeout=httpx.Timeout(None, connect=10))
         try:
-            self._wait_until_ready()
+            self._wait_until_ready(seconds=120 + self.gguf.stat().st_size / 1e7)
         except QuantizeError:
             self.__exit__()
             raise
@@ -181,7 +186,7 @@ class LlamaServer:
             self.process.kill()
             self.process.wait()
 
-    def _wait_until_ready(self, seconds: float = 120) -> None:
+    def _wait_until_ready(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -192,8 +197,12 @@ class LlamaServer:
             time.sleep(0.1)
         raise QuantizeError(f"llama.cpp did not load {self.gguf.name} within {seconds:.0f} s")
 
-    def memory_mb(self) -> float:
-        """Return the memory the server's process holds now, in MB; after work, that is close to its peak."""
+    def peak_memory_mb(self) -> float:
+        """Return the most memory the server's process has held, in MB (Linux; elsewhere what it holds now)."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        if status.exists():
+            peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+            return int(peak.split()[1]) * 1024 / 1e6
         import psutil
 
         return psutil.Process(self.process.pid).memory_info().rss / 1e6
@@ -230,6 +239,9 @@ class LlamaServer:
             "max_tokens": decoding.max_new_tokens,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repeat_penalty": decoding.repetition_penalty,
             "seed": seed,
         }
         return self._post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
@@ -253,7 +265,10 @@ class LlamaServer:
         return lambda prompts, seed: self.write(prompts, decoding, seed)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self.client.post(path, json=body)
+        try:
+            answer = self.client.post(path, json=body)
+        except httpx.TransportError as error:
+            raise QuantizeError(f"llama.cpp stopped answering on {path}: {type(error).__name__}") from None
         if answer.status_code != 200:
             raise QuantizeError(f"llama.cpp answered {answer.status_code} on {path}: {answer.text[:300]}")
         return answer.json()
@@ -290,25 +305,36 @@ def template_differences(server: LlamaServer, tokenizer, prompts: Sequence[Seque
     return different
 
 
-def modelfile(gguf_name: str, system_prompt: str, decoding: Decoding) -> str:
-    """Return an Ollama Modelfile with our own template, the one the model was trained with.
+def modelfile(gguf_name: str, settings: Settings, chat_template: str) -> str:
+    """Return an Ollama Modelfile that decodes as the files were examined.
 
-    Ollama puts the BOS in front by itself.
+    With our own chat template it is written out in Ollama's language; any other is left to Ollama, which reads it from
+    the GGUF. Ollama puts the BOS in front by itself.
     """
-    return f'''FROM ./{gguf_name}
-TEMPLATE """{{{{ if .System }}}}{{{{ .System }}}}
+    decoding = settings.decoding
+    lines = [f"FROM ./{gguf_name}"]
+    if chat_template == CHAT_TEMPLATE:
+        lines += [_OLLAMA_TEMPLATE, 'PARAMETER stop "<eos>"']
+    lines += [
+        f'SYSTEM """{settings.system_prompt}"""',
+        f"PARAMETER temperature {decoding.temperature}",
+        f"PARAMETER top_p {decoding.top_p}",
+        "PARAMETER top_k 0",
+        "PARAMETER min_p 0",
+        f"PARAMETER repeat_penalty {decoding.repetition_penalty}",
+        f"PARAMETER num_predict {decoding.max_new_tokens}",
+        f"PARAMETER num_ctx {settings.model.max_seq_length}",
+    ]
+    return "\n".join(lines) + "\n"
 
-{{{{ end }}}}### Request:
-{{{{ .Prompt }}}}
+
+_OLLAMA_TEMPLATE = '''TEMPLATE """{{ if .System }}{{ .System }}
+
+{{ end }}### Request:
+{{ .Prompt }}
 
 ### Answer:
-"""
-SYSTEM """{system_prompt}"""
-PARAMETER stop "<eos>"
-PARAMETER temperature {decoding.temperature}
-PARAMETER top_p {decoding.top_p}
-PARAMETER num_predict {decoding.max_new_tokens}
-'''
+"""'''
 
 
 def recommend(files: Sequence[dict[str, Any]], tolerance: float = 0.1) -> dict[str, Any]:
@@ -320,9 +346,9 @@ def recommend(files: Sequence[dict[str, Any]], tolerance: float = 0.1) -> dict[s
     return min((row for row in files if row["valid_share"] >= enough), key=lambda row: row["size_mb"])
 
 
-def write_modelfile(folder: Path, gguf_name: str, system_prompt: str, decoding: Decoding) -> Path:
+def write_modelfile(folder: Path, gguf_name: str, settings: Settings, chat_template: str) -> Path:
     """Write the Modelfile beside the GGUF file; `ollama create lekhai -f Modelfile` then takes it in."""
-    return write_text(folder / "Modelfile", modelfile(gguf_name, system_prompt, decoding))
+    return write_text(folder / "Modelfile", modelfile(gguf_name, settings, chat_template))
 
 
 def exl_sentence() -> str:

@@ -123,7 +123,7 @@ tokenizer.padding_side = "left"
 
 # %% [markdown]
 # ### Explanation
-# Two thirds of this model were dictionary: words of languages we do not need. Our copy keeps Bengali, English,
+# Much of this model was dictionary: words of languages we do not need. Our copy keeps Bengali, English,
 # digits and signs. `kept_ids.json` remembers the old number of every piece that stayed, which lets us check the cuts
 # of both dictionaries against the same list.
 
@@ -131,7 +131,8 @@ tokenizer.padding_side = "left"
 is_embedded = (Path(base.path) / "kept_ids.json").exists()
 kept_ids = json.loads((Path(base.path) / "kept_ids.json").read_text()) if is_embedded else None
 wrong_cuts = embedded.check_tokenizer(tokenizer, kept_ids) if is_embedded else []
-print(f"{len(tokenizer):,} pieces; texts cut otherwise than they should be: {len(wrong_cuts)}")
+outcome = f"texts cut otherwise than they should be: {len(wrong_cuts)}" if is_embedded else "not checked: not our base"
+print(f"{len(tokenizer):,} pieces; {outcome}")
 
 # %% [markdown]
 # ### Explanation
@@ -146,7 +147,7 @@ if is_embedded:
     full = full_paths()[1]
     wrong_full = embedded.check_tokenizer(AutoTokenizer.from_pretrained(full))
     difference = embedded.logit_difference(full, Path(base.path), "ঢাকা বাংলাদেশের রাজধানী। The city is big.")
-print(f"full dictionary, texts cut otherwise: {len(wrong_full)}; largest difference of scores: {difference}")
+    print(f"full dictionary, texts cut otherwise: {len(wrong_full)}; largest difference of scores: {difference}")
 
 # %% [markdown]
 # ### Explanation
@@ -179,9 +180,10 @@ print(f"{tokens_per_word:.2f} tokens per Bengali word over {len(words(text))} wo
 # %%
 from lekhai_helpers.learn.model import load_model
 
-model, tokenizer = load_model(base.path, settings, four_bit=False)
+model, tokenizer = load_model(base.path, settings)
 engine.for_inference(model)
-start = tokenizer("<bos>বৃষ্টির দিনে এক কাপ চা", add_special_tokens=False, return_tensors="pt").to(model.device)
+opening = f"{tokenizer.bos_token or ''}বৃষ্টির দিনে এক কাপ চা"
+start = tokenizer(opening, add_special_tokens=False, return_tensors="pt").to(model.device)
 sentence = tokenizer.decode(model.generate(**start, max_new_tokens=30, do_sample=False)[0], skip_special_tokens=True)
 print(sentence)
 

@@ -49,13 +49,14 @@ settings.table().filter(regex=r"^(merge|lora)\.", axis=0)
 # %% [markdown]
 # ### Explanation
 # The plan this project grew from wanted to merge TigerLLM with DeepSeek-R1-Distill-Qwen-7B. Before anyone downloads
-# thirty gigabytes, we compare the two builders' sheets (the *configs*). Look at the column `verdict`.
+# gigabytes, we compare the two builders' sheets (the *configs*), recorded here; for TigerLLM the shapes are those of
+# the Gemma 2 it is built on. Look at the column `verdict`.
 
 # %%
 from lekhai_helpers.prepare.merging import blocks, check_mergeable, preflight_table, read_config
 
 plan_pair = settings.merge.pairs["the plan's pair"]
-plan_checks = check_mergeable(*(read_config(name) for name in plan_pair))
+plan_checks = check_mergeable(*(read_config(name, recorded=True) for name in plan_pair))
 preflight_table(plan_checks)
 
 # %% [markdown]
@@ -104,7 +105,7 @@ structure = make_donor(
 
 # %% [markdown]
 # ### Explanation
-# The same preflight for our own pair. Every row must say `pass`.
+# The same preflight for our own pair. No row may say `block`.
 
 # %%
 own_checks = check_mergeable(read_config(language), read_config(structure))
@@ -161,7 +162,7 @@ candidates = {"no merge": base.path, "language donor": language, "structure dono
 candidates |= {f"{t:g}": str(folder) for t, folder in merges.items()}
 rows = {}
 for name, path in candidates.items():
-    model, tokenizer = load_model(path, settings, four_bit=False)
+    model, tokenizer = load_model(path, settings)
     rows[name] = (heldout_perplexity(model, tokenizer, prose), heldout_perplexity(model, tokenizer, outlines))
     del model
     release_memory()
@@ -204,7 +205,7 @@ print(f"winner: {winner}; runner-up: {score.index[1]}, {score.iloc[1] / score.il
 # %%
 from lekhai_helpers.learn.model import generate
 
-model, tokenizer = load_model(candidates[winner], settings, four_bit=False)
+model, tokenizer = load_model(candidates[winner], settings)
 short = settings.decoding.model_copy(update={"max_new_tokens": min(160, settings.decoding.max_new_tokens)})
 answers = generate(model, tokenizer, [row["prompt"] for row in outlines.heldout[:5]], short, settings.seed)
 print(f"{sum(answer.stopped for answer in answers)} of {len(answers)} end by themselves", answers[0].text, sep="\n\n")
@@ -231,6 +232,7 @@ assert blocks(plan_checks) and table.notna().all().all()
 merge_table = table.reset_index().round(4).to_dict("records")
 figures = {"merge_table": merge_table, "winner": winner, "asked": len(answers)}
 figures["stopped"] = sum(answer.stopped for answer in answers)
+figures["merge_t"] = float(winner) if winner in {f"{t:g}" for t in merges} else None
 manifest = phase.finish({"merged_base": save_pointer(chosen, phase.folder / "merged_base.json")}, figures)
 figures
 

@@ -38,7 +38,8 @@ print(phase.opening())
 from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.prepare.dataset import load_table, report
 
-table, problems = load_table(data_file(settings.data.file), settings.data.prompts)
+data = settings.data
+table, problems = load_table(data_file(data.file), data.prompts, data.source, data.contract)
 print(f"{len(table)} rows, {table['usable'].sum()} usable, {len(problems)} problems")
 
 # %% [markdown]
@@ -112,13 +113,23 @@ table["split"].value_counts()
 
 # %% [markdown]
 # ### Explanation
+# Films longer than `data.max_seconds` are kept out of the examples where the profile says so: a tiny model learns the
+# short form first. They stay in the file and in the split.
+
+# %%
+longest_film = settings.data.max_seconds or table["duration_seconds"].max()
+taught = table[table["duration_seconds"].fillna(0) <= longest_film]
+print(f"{len(taught)} of {len(table)} rows have a film of at most {longest_film} seconds")
+
+# %% [markdown]
+# ### Explanation
 # The chat format: a system message (who the model is), a user message (the brief), and the assistant's answer (the
 # script). With all three prompts a row gives three examples; the setting `data.prompts` chooses.
 
 # %%
 from lekhai_helpers.prepare.dataset import to_examples
 
-examples = to_examples(table, settings.data.prompts, settings.system_prompt)
+examples = to_examples(taught, settings.data.prompts, settings.system_prompt)
 train = [example for example in examples if example["split"] == "train"]
 print(f"{len(examples)} examples, {len(train)} of them to learn from")
 train[0]
@@ -136,14 +147,19 @@ print(tokenizer.apply_chat_template(train[0]["prompt"] + train[0]["completion"],
 
 # %% [markdown]
 # ### Explanation
-# How long is an example, counted in tokens? And what would the same text cost without a good dictionary, cut into
-# single bytes, the way a model sees a script it hardly knows? The line is the most our model accepts.
+# How long is an example, counted in tokens? We compare this model's dictionary with the untrimmed one, and with no
+# dictionary at all: single bytes, the way a model sees a script it hardly knows. The line is the most we accept.
 
 # %%
 from lekhai_helpers.core.plots import token_lengths
+from lekhai_helpers.prepare.bases import full_paths
 
 texts = [tokenizer.apply_chat_template(e["prompt"] + e["completion"], tokenize=False) for e in examples]
 lengths = {"this model": [len(tokenizer(t, add_special_tokens=False).input_ids) for t in texts]}
+full = full_paths()[1]
+if full.exists():
+    untrimmed = AutoTokenizer.from_pretrained(full)
+    lengths["full dictionary"] = [len(untrimmed(t, add_special_tokens=False).input_ids) for t in texts]
 lengths["single bytes"] = [len(t.encode()) for t in texts]
 token_lengths(lengths, settings.model.max_seq_length)
 

@@ -34,11 +34,10 @@ print(phase.opening(), base.sentence, sep="\n")
 # this whole program before.
 
 # %%
-from lekhai_helpers.core.hardware import memory_mb
-from lekhai_helpers.learn.model import load_model, release_memory, unsloth_engine, weights_mb
+from lekhai_helpers.learn.model import device_memory_mb, load_model, release_memory, unsloth_engine, weights_mb
 
 unsloth_engine()
-before = memory_mb()
+before = device_memory_mb()
 model, tokenizer = load_model(base.path, settings, four_bit=False)
 sixteen = {"weights_mb": weights_mb(model)}
 
@@ -53,7 +52,7 @@ from lekhai_helpers.prepare.dataset import load_examples
 
 scripts = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
 sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
-sixteen["program_grew_mb"] = memory_mb() - before
+sixteen["program_grew_mb"] = device_memory_mb() - before
 del model
 memory_after_release = release_memory()
 
@@ -63,10 +62,10 @@ memory_after_release = release_memory()
 # "very tall" instead of in millimetres. The dictionary stays in 16 bits.
 
 # %%
-before = memory_mb()
+before = device_memory_mb()
 model, tokenizer = load_model(base.path, settings, four_bit=True)
 four = {"weights_mb": weights_mb(model), "perplexity": perplexity(model, tokenizer, scripts)}
-four["program_grew_mb"] = memory_mb() - before
+four["program_grew_mb"] = device_memory_mb() - before
 
 # %% [markdown]
 # ### Explanation

@@ -32,7 +32,9 @@ print(phase.opening(), merged.sentence, sep="\n")
 # %% [markdown]
 # ### Explanation
 # How text is drawn. *Temperature* is the courage to choose a less likely word; at 0 the model always takes the
-# likeliest. These settings stay the same for every stage of the chain, or the stages could not be compared.
+# likeliest. *top_p* leaves out the unlikely tail, a *repetition penalty* above 1 punishes words used before (harmful
+# here: a table must repeat its strokes).
+# These settings stay the same for every stage of the chain, or the stages could not be compared.
 
 # %%
 settings.table().filter(regex=r"^(decoding|evaluation)\.", axis=0)

@@ -35,7 +35,9 @@ print(phase.opening(), base.sentence, sep="\n")
 # %% [markdown]
 # ### Explanation
 # The training settings. *Learning rate*: the size of each correction. *Batch size*: how many examples are looked at
-# before one correction. *Steps*: how many corrections are made.
+# before one correction. *Steps*: how many corrections are made. *Gradient accumulation*: managing the memory, by
+# collecting several small batches into one correction. *Warmup*: the share of steps that begin gently. *Weight decay*:
+# a slight pull of all numbers towards zero.
 
 # %%
 settings.table().filter(regex=r"^(sft|lora)\.", axis=0)
@@ -45,7 +47,7 @@ settings.table().filter(regex=r"^(sft|lora)\.", axis=0)
 # The model, with fresh strips on it. Everything but the strips is frozen.
 
 # %%
-from lekhai_helpers.learn.model import attach_lora, load_model
+from lekhai_helpers.learn.model import attach_lora, device_memory_mb, load_model
 
 model, tokenizer = load_model(base.path, settings)
 model = attach_lora(model, lora, settings.seed)
@@ -78,7 +80,6 @@ print(f"{len(train)} training and {len(validation)} validation examples; {epochs
 # cell again and it goes on where it was. In Jupyter the curve is drawn while you watch.
 
 # %%
-from lekhai_helpers.core.hardware import peak_memory_mb
 from lekhai_helpers.core.notebook import is_interactive
 from lekhai_helpers.learn.training import train_sft
 
@@ -99,7 +100,9 @@ loss_curves(phase.ledger.metrics("06_fine_tuning"))
 
 # %% [markdown]
 # ### Explanation
-# The same in words. The weights with the lowest validation loss are the ones that are kept.
+# The same in words. Which weights are kept is a setting, `sft.keep`: those of the lowest validation loss, or the last.
+# The validation loss measures the next word, not the form of the whole script, and a tiny model can need more practice
+# for the form than is good for its next-word loss. Notebook 07 counts what was gained.
 
 # %%
 print(result.overfitting)
@@ -142,8 +145,8 @@ assert result.steps == settings.sft.max_steps and all(math.isfinite(loss) for lo
 assert result.train_loss[-1][1] < result.train_loss[0][1], "the training loss did not fall"
 shutil.rmtree(phase.folder / "checkpoints")
 figures = {"train_loss": result.train_loss[-1][1], "validation_loss": min(v for _, v in result.validation_loss)}
-figures |= {"best_step": result.best_step, "overfitting": result.overfitting, "seconds": result.seconds}
-figures |= {"tokens_per_second": result.tokens_per_second, "peak_memory_mb": round(peak_memory_mb())}
+figures |= {"kept_step": result.kept_step, "overfitting": result.overfitting, "seconds": result.seconds}
+figures |= {"tokens_per_second": result.tokens_per_second, "peak_memory_mb": round(device_memory_mb(peak=True))}
 manifest = phase.finish({"sft_adapter": adapter}, figures)
 
 # %% [markdown]

@@ -27,6 +27,7 @@ from lekhai_helpers.prepare.bases import load_pointer
 phase = open_phase("08_export", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
+phase.require("refinement")  # the model card quotes its figures
 print(phase.opening())
 
 # %% [markdown]
@@ -142,7 +143,9 @@ print(f"rounding of 16-bit arithmetic alone: {rounding:.5f}, {rounding / max(dis
 # %%
 from lekhai_helpers.ship.export import model_card
 
-card = model_card(settings, phase.ledger, {"base": base.title})
+facts = {"base": base.title, "base_licence": base.licence if base.licence != "see its model card" else None}
+facts["merge_t"] = phase.figures("02_sutro_fusion").get("merge_t")
+card = model_card(settings, phase.ledger, {name: fact for name, fact in facts.items() if fact is not None})
 (folder / "README.md").write_text(card, encoding="utf-8")
 print(card)
 

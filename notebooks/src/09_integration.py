@@ -18,15 +18,16 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %% [markdown]
 # ### Explanation
-# We open the run and load the exported model, the merged folder of notebook 08.
+# We open the run and load the exported model, the merged folder of notebook 08. A service only writes, so it is loaded
+# with plain Transformers, without the training engine.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
-from lekhai_helpers.learn.model import generate, load_model
+from lekhai_helpers.learn.model import generate, load_plain
 
 phase = open_phase("09_integration", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
-model, tokenizer = load_model(phase.require("exported_model") / "merged", settings)
+model, tokenizer = load_plain(phase.require("exported_model") / "merged")
 print(phase.opening())
 
 # %% [markdown]
@@ -143,8 +144,10 @@ if is_interactive():
     import ipywidgets
 
     ipywidgets.interact_manual(
-        lambda industry, tone, brand: print(writer(ScriptRequest(industry=industry, tone=tone, brand=brand))),
-        industry=["চা", "ব্যাংক", "রং"], tone=["হাস্যরস", "আবেগঘন"], brand="শিশিরকণা",
+        lambda industry, tone, brand, product: print(
+            writer(ScriptRequest(industry=industry, tone=tone, brand=brand, product=product, duration_seconds=20))
+        ),
+        industry=["চা", "ব্যাংক", "রং"], tone=["হাস্যরস", "আবেগঘন"], brand="শিশিরকণা", product="দুধ চা",
     )  # fmt: skip
 
 # %% [markdown]

@@ -74,8 +74,8 @@ sources.to_frame("pairs")
 
 # %% [markdown]
 # ### Explanation
-# The alignment. Watch *margin* and *accuracy*: both should rise slowly. A jump to the top at once means the pairs were
-# too easy.
+# The alignment. *Beta* says how firmly the policy is held to the reference, *sft_weight* how much plain imitation stays
+# in. Watch *margin* and *accuracy*: both should rise slowly. A jump to the top at once means the pairs were too easy.
 
 # %%
 from lekhai_helpers.learn.preference import train_dpo
@@ -133,14 +133,15 @@ after = summarize_stage(phase.ledger, "dpo", rows)
 # Before and after DPO, on the same briefs. The figures of the fine-tuned model are read back from its notebook.
 
 # %%
-before = phase.figures("07_refinement")["sft"] if phase.figures("07_refinement") else None
-assert before, "run notebook 07 first: DPO is compared with the fine-tuned model"
+phase.require("refinement")
+before = phase.figures("07_refinement")["sft"]
 pd.DataFrame({"sft": before, "dpo": after}).round(3)
 
 # %% [markdown]
 # ### Explanation
-# The verdict, by a rule written before: keep DPO only if no fewer tables are valid, as many texts stop, and the length
-# did not drift by more than 15%. Otherwise the fine-tuned model goes on. Both endings are fine.
+# The verdict, by a rule written before: keep DPO only if no fewer tables are valid, at most 5 texts in 100 fewer stop
+# by themselves, and the length did not drift by more than 15%. Otherwise the fine-tuned model goes on. Both endings
+# are fine.
 
 # %%
 from lekhai_helpers.learn.preference import verdict

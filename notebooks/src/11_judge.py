@@ -31,10 +31,15 @@ print(phase.opening(), f"kept stage: {kept}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How many texts are there of each stage?
+# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.)
 
 # %%
+from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.prepare.dataset import load_briefs
+
+briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
 responses = phase.ledger.responses()
+responses = responses[responses["brief_id"].isin([brief.id for brief in briefs])]
 responses["stage"].value_counts().to_frame("texts")
 
 # %% [markdown]
@@ -43,11 +48,8 @@ responses["stage"].value_counts().to_frame("texts")
 # Bengali, is anything repeated, does the last row call to action? Code counts this the same way every day.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.measure.judge import counted_table
-from lekhai_helpers.prepare.dataset import load_briefs
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
 counted = counted_table(responses, briefs)
 by_stage = counted.pivot_table(index="criterion", columns="stage", values="score", sort=False)
 by_stage.round(2)
@@ -97,7 +99,7 @@ print(tally(verdicts) if judge else "nothing was asked, so nothing was scored: 0
 
 # %% [markdown]
 # ### Explanation
-# The heatmap of the kept stage: industries down, criteria across, and in each cell how many texts it stands on. Dark
+# The heatmap of the kept stage: industries down, criteria across, and in each cell how many texts it stands on. Pale
 # rows are where more data is needed. A cell with one or two texts is a hint and nothing more.
 
 # %%

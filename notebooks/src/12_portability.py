@@ -72,7 +72,7 @@ for kind, path in files.items():
 # %% [markdown]
 # ### Explanation
 # First proof: the same cuts. Briefs, scripts and odd cases go through both tokenizers, and every id must agree. The
-# briefs are the *held-out* ones: no notebook before this one has seen them, so this is the last and fairest exam.
+# briefs are the *held-out* ones: no model before this notebook has answered them, so this is the last and fairest exam.
 
 # %%
 from transformers import AutoTokenizer
@@ -112,10 +112,10 @@ from lekhai_helpers.measure.evaluation import summarize_stage, write_scripts
 
 def examine(kind: str) -> dict:
     """Let one file write the briefs and return its row of the table."""
-    with LlamaServer(files[kind], context=settings.model.max_seq_length, slots=4) as server:
+    with LlamaServer(files[kind], context=settings.model.max_seq_length, slots=8) as server:
         began = time.monotonic()
         rows = write_scripts(server.writer(settings.decoding), briefs, settings, settings.evaluation.quant_seeds)
-        took = {"seconds": time.monotonic() - began, "memory": server.memory_mb(), "load": server.load_seconds}
+        took = {"seconds": time.monotonic() - began, "memory": server.peak_memory_mb(), "load": server.load_seconds}
     return {"kind": kind, "rows": rows} | took
 
 # %% [markdown]
@@ -143,7 +143,7 @@ pd.DataFrame(table).set_index("file")
 
 # %% [markdown]
 # ### Explanation
-# The same as a picture: small and good is up and to the left.
+# The same as a picture, one panel each for size, speed and valid tables.
 
 # %%
 from lekhai_helpers.core.plots import quant_tradeoff
@@ -172,11 +172,12 @@ print(sample)
 
 # %% [markdown]
 # ### Explanation
-# For Ollama: a Modelfile with *our* template, the one the model was trained with. Then `ollama create lekhai -f
+# For Ollama: a Modelfile with the template the model was trained with (where that is not our own, Ollama reads it from
+# the GGUF itself). Then `ollama create lekhai -f
 # Modelfile` and `ollama run lekhai` on your own machine.
 
 # %%
-print(write_modelfile(folder, recommended["file"], settings.system_prompt, settings.decoding).read_text())
+print(write_modelfile(folder, recommended["file"], settings, tokenizer.chat_template).read_text())
 
 # %% [markdown]
 # ### Explanation

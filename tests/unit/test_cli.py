@@ -117,7 +117,7 @@ class FakeServer:
 
     answer, asked = "", []
 
-    def __init__(self, path):
+    def __init__(self, path, context, slots):
         self.path = path
 
     def __enter__(self):

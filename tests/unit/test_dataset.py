@@ -118,10 +118,19 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path, text, problem):
         load_table(path)
 
 
-def test_every_prompt_of_the_settings_is_needed(tmp_path):
+def test_only_the_first_prompt_is_needed_and_absent_ones_are_reported(tmp_path):
     path = write(tmp_path / "own.csv", [row(0)])
-    with pytest.raises(DatasetError, match="'prompt_2'"):
-        load_table(path, ("prompt_1", "prompt_2"))
+    table, problems = load_table(path, ("prompt_1", "prompt_2"))
+    assert table["usable"].all()
+    assert [(problem.column, problem.level) for problem in problems] == [("prompt_2", "warning")]
+    table["split"] = "train"
+    assert [example["prompt_key"] for example in to_examples(table, ("prompt_1", "prompt_2"), "s")] == ["prompt_1"]
+
+
+def test_the_first_prompt_is_needed(tmp_path):
+    path = write(tmp_path / "own.csv", [row(0)])
+    with pytest.raises(DatasetError, match="'prompt_3'"):
+        load_table(path, ("prompt_3",))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -27,7 +27,7 @@ def smi(monkeypatch):
 
 @pytest.mark.parametrize(
     ("lines", "profile"),
-    [([], "cpu"), ([T4], "colab-t4"), ([RTX5070], "rtx5070"), ([RTX3050], "colab-t4"), ([T4, T4], "multi-gpu")],
+    [([], "cpu"), ([T4], "colab-t4"), ([RTX5070], "rtx5070"), ([RTX3050], "colab-t4"), ([T4, T4], "colab-t4")],
 )
 def test_the_profile_follows_from_the_cards(smi, lines, profile):
     smi(*lines)

@@ -253,7 +253,7 @@ def test_a_stale_or_unfinished_run_is_refused(sources, executed):
     ("text", "expected"),
     [
         ("in /home/me/runs/x/config.yaml now", "in …/config.yaml now"),
-        ("PosixPath('/work/project/a')", "PosixPath('…/a')"),
+        ("PosixPath('/home/somebody/project/a')", "PosixPath('…/a')"),
         (r"C:\Users\me\model.gguf", "…/model.gguf"),
         ("at /content", "at …"),
         ("~/.cache/lekhai stays, so does runs/x/report.html", "~/.cache/lekhai stays, so does runs/x/report.html"),

@@ -22,7 +22,8 @@ def test_an_override_wins_over_the_profile_and_the_profile_over_the_recipe():
     settings = resolve("lekhai", "smoke", {"sft.max_steps": 9})
     assert settings.sft.max_steps == 9
     assert settings.data.prompts == ["prompt_1"]  # the recipe says all three
-    assert resolve("lekhai", "cpu").data.prompts == ["prompt_1", "prompt_2", "prompt_3"]
+    assert resolve("lekhai", "cpu").data.prompts == ["prompt_1", "prompt_3"]
+    assert resolve("lekhai", "colab-t4").data.prompts == ["prompt_1", "prompt_2", "prompt_3"]
 
 
 def test_what_the_recipe_says_about_a_profile_wins_over_the_profile():

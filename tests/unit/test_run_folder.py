@@ -1,6 +1,7 @@
 """A run is a folder: what is complete, what is stale, and what an interruption leaves behind."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -257,8 +258,23 @@ def test_paths_are_shown_without_this_machines_folders(runs):
 
 def test_the_opening_tells_the_promise_and_says_so_where_there_is_none():
     assert "time about 7 minutes" in opened("04_base_model").opening()
-    unmeasured = open_phase("04_base_model", "lekhai", "colab-t4", "t").opening()
-    assert "time unmeasured, memory unmeasured, disk unmeasured" in unmeasured
+    settings = resolve("lekhai", "colab-t4")
+    phase = opened("04_base_model")
+    phase.run = Run(settings, "t")
+    assert "time unmeasured, memory unmeasured, disk unmeasured" in phase.opening()
+
+
+def test_a_profile_for_a_card_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("lekhai_helpers.core.hardware.machine", lambda: {"gpu": None})
+    with pytest.raises(RunError, match="colab-t4 needs an NVIDIA card.*--profile cpu"):
+        open_phase("04_base_model", "lekhai", "colab-t4", "t")
+
+
+def test_a_cpu_profile_hides_the_cards(monkeypatch):
+    """The libraries take any card they see, and the run would not be the one its profile promises."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    opened("04_base_model")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_an_unknown_phase_is_refused():

@@ -204,7 +204,7 @@ def test_a_missing_base_stops_nobody(computer):
     computer.refuse("base.txt", "No matching distribution found")
     done = computer.run()
     assert done.returncode == 0
-    assert "pinned revision" in done.stdout and "English only" in done.stdout
+    assert "pinned by its SHA-256" in done.stdout and "English only" in done.stdout
     assert any("fallback.txt" in call for call in computer.calls)
     assert not computer.stamp.exists(), "the next call must ask for the base again"
 
