@@ -148,7 +148,9 @@ def publish(
     if not (build or check or label):
         raise typer.BadParameter("say what to do: --build, --run NAME or --check")
     written = notebooks.build() if build else []
-    written += notebooks.publish_run(newest_run(label)) if label else []
+    if label:
+        finished = newest_run(label)
+        written += [*notebooks.publish_run(finished), notebooks.draw_before_after(finished)]
     for path in dict.fromkeys(written):
         typer.echo(f"written: notebooks/{path.name}")
     problems = notebooks.check() if check else []

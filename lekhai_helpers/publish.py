@@ -115,6 +115,21 @@ def publish_run(run: Any, src_dir: Path = SOURCES, out_dir: Path = NOTEBOOKS) ->
     return [_write(path, notebook) for path, notebook in ready.items()]
 
 
+def draw_before_after(run: Any, path: Path = NOTEBOOKS / "before_after.png") -> Path:
+    """Draw the picture of the README: the first brief before training and by the kept stage, first seed of each."""
+    from lekhai_helpers.core.plots import before_after
+    from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
+
+    with run.open_ledger() as ledger:
+        before, after = (
+            ledger.responses(stage).sort_values(["brief_id", "seed"]).iloc[0]
+            for stage in ("merged", run.manifest("10_preference_alignment")["figures"]["kept"])
+        )
+    figure = before_after(after["prompt"], before["text"], parse_ad_script(after["text"])[0].rows[:9])
+    figure.savefig(path, dpi=110)
+    return path
+
+
 def repository() -> str:
     """Return the project's address on GitHub, from pyproject.toml ([project.urls] Repository)."""
     path = PROJECT / "pyproject.toml"

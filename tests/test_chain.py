@@ -84,6 +84,12 @@ def test_the_closing_lines_name_the_results(run, lines):
         assert part in summary
 
 
+def test_one_lesson_can_be_run_again_by_itself(run):
+    """Notebook 11 reads the ledger, which by now holds the texts of notebook 12 as well."""
+    run_chain("lekhai", "smoke", "test", only=11, console=lambda line: None)
+    assert run.stale_reason("11_judge") is None
+
+
 def test_a_resume_runs_nothing_again(run):
     before = {key: (run.folder / key / "manifest.json").stat().st_mtime_ns for key in PHASES}
     lines = []

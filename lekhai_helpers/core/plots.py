@@ -229,6 +229,39 @@ def data_overview(table: DataFrame) -> Figure:
     return _done(figure)
 
 
+def before_after(brief: str, before: str, after: Sequence[tuple[str, str]]) -> Figure:
+    """Draw the same brief answered twice: the text from before as it was, the script from after as a table.
+
+    `after`: (visual, audio) pairs of a valid script; no more than about eight fit.
+    """
+    from textwrap import fill
+
+    figure, (left, right) = _canvas(columns=2, width=14, height=7.5)
+    figure.suptitle(fill(brief, 110), fontsize=12)
+    for ax, title in ((left, "before training"), (right, "after training")):
+        ax.set_axis_off()
+        ax.set_title(title, fontsize=13, loc="left")
+    left.text(0, 0.98, _first_lines(before), va="top", fontsize=11, linespacing=1.5, transform=left.transAxes)
+    rows = [("Visual", "Audio"), *((fill(visual, 40), fill(audio, 36)) for visual, audio in after)]
+    heights = [max(cell.count("\n") + 1 for cell in row) for row in rows]
+    table = right.table([list(row) for row in rows], cellLoc="left", bbox=[0, 0, 1, 0.98], colWidths=[0.53, 0.47])
+    table.auto_set_font_size(False)
+    table.set_fontsize(10.5)
+    for (row, _), cell in table.get_celld().items():
+        cell.set_height((heights[row] + 0.6) / (sum(heights) + 0.6 * len(rows)))
+        cell.set_edgecolor("lightgrey")
+        cell.set_facecolor("whitesmoke" if row == 0 else "white")
+    return _done(figure)
+
+
+def _first_lines(text: str, lines: int = 20, width: int = 56) -> str:
+    """Wrap a text as it stands and cut it to what fits a panel."""
+    from textwrap import wrap
+
+    wrapped = [part for line in text.split("\n") for part in (wrap(line, width) or [""])]
+    return "\n".join([*wrapped[:lines], "…"] if len(wrapped) > lines else wrapped)
+
+
 def _count_bars(ax: Axes, counted: Series, title: str) -> None:
     counted = counted.sort_values(ascending=False, kind="stable")
     ax.bar_label(ax.barh(range(len(counted)), counted.values, color=BLUE, height=0.7), padding=4)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Is this machine ready?
 #
-# **Goal.** Check the machine, unpack a small language model that really knows Bengali, and hear its first sentence.
+# **Goal.** Check the machine, unpack a small language model that has read Bengali, and hear its first sentence.
 #
 # **Needs** nothing but the installed project. **Makes** `base`: the model every later notebook builds on.
 
@@ -96,8 +96,10 @@ print(login_state())
 
 # %% [markdown]
 # ### Explanation
-# Now the base model: Gemma 3 with 270 million numbers. It travels inside ordinary Python packages, is joined, checked
-# by its fingerprint (SHA-256: one changed letter would give another), and unpacked once into a cache.
+# Now the base model: Gemma 3 270M (270 million numbers, fewer after its dictionary is trimmed). It comes from a file
+# already rounded to about 4 bits, unpacked to 16; what that rounding lost does not come back. It travels inside
+# ordinary Python packages, is joined, checked by its fingerprint (SHA-256: one changed letter would give another),
+# and unpacked once into a cache.
 
 # %%
 from lekhai_helpers.prepare.bases import resolve_base, save_pointer
@@ -136,8 +138,8 @@ print(f"{len(tokenizer):,} pieces; {outcome}")
 
 # %% [markdown]
 # ### Explanation
-# The same check for the full dictionary, and then the proof that trimming changed nothing: both models score the
-# pieces they share, and the largest difference between their scores should be exactly zero.
+# The same check for the full dictionary, and then a test on one sentence that trimming left the scores of the
+# kept pieces unchanged: the largest difference between both models' scores should be exactly zero.
 
 # %%
 from lekhai_helpers.prepare.bases import full_paths
@@ -168,14 +170,17 @@ print(f"{tokens_per_word:.2f} tokens per Bengali word over {len(words(text))} wo
 # **Token:** a piece of a word, the unit a model reads and writes. **Tokens per word** (fertility): how many pieces a
 # word is cut into on average.
 #
-# *Interview question:* Why does the base model matter so much for Bengali? *A good answer:* a dictionary made for
+# *Interview question:* Why does the base model matter so much for Bengali? *A good answer:* how much
+# Bengali it has read decides what it can say at all; and a dictionary made for
 # English cuts a Bengali word into many fragments, so the same memory holds less text, everything costs more, and the
 # model has seen each fragment in too many meanings.
 
 # %% [markdown]
 # ### Explanation
-# Time to hear it. We give the untrained model the first words of a sentence and let it go on. It is a *base* model:
-# it continues text, it does not follow instructions yet.
+# Time to hear it. We give the model, not yet fine-tuned, the first words of a sentence and let it go on. It is a *base*
+# model: it continues text, it does not follow instructions yet. We always take the likeliest token, and a small model
+# then often repeats one word for ever. That is no error of the machine. What to look for: Bengali letters, and a first
+# word that fits.
 
 # %%
 from lekhai_helpers.learn.model import load_model

@@ -39,7 +39,8 @@ settings.table().filter(regex=r"^(merge|lora)\.", axis=0)
 
 # %% [markdown]
 # ### Key Concepts
-# **Merging** makes one model out of two without training: each number of the new model lies between the two old ones.
+# **Merging** makes one model out of two without training: each number of the new model is a mixture of the two old
+# ones.
 # **SLERP** (spherical linear interpolation) walks along the arc between two points of a globe instead of tunnelling
 # straight through it, so that the "length" of the weights is kept.
 #
@@ -50,7 +51,9 @@ settings.table().filter(regex=r"^(merge|lora)\.", axis=0)
 # ### Explanation
 # The plan this project grew from wanted to merge TigerLLM with DeepSeek-R1-Distill-Qwen-7B. Before anyone downloads
 # gigabytes, we compare the two builders' sheets (the *configs*), recorded here; for TigerLLM the shapes are those of
-# the Gemma 2 it is built on. Look at the column `verdict`.
+# the Gemma 2 it is built on. In the column `verdict`,
+# `block` means: do not merge. `warn`: the tool would run, but something must be settled first. `None`: the sheet does
+# not say. *Rope base* is how a model counts positions.
 
 # %%
 from lekhai_helpers.prepare.merging import blocks, check_mergeable, preflight_table, read_config
@@ -143,7 +146,7 @@ for t in merging.t:
 # %% [markdown]
 # ### Key Concepts
 # **Perplexity** says how surprised a model is by a text it has never seen: 1 would be no surprise at all, and lower
-# is better. It is the fairest quick exam for a language model.
+# is better. It compares only models that cut text with the same dictionary.
 #
 # *Interview question:* Why measure on held-out text? *A good answer:* on the text it was trained on, a model that
 # learned by heart looks brilliant. Only new text shows what it understood.
@@ -169,7 +172,10 @@ for name, path in candidates.items():
 
 # %% [markdown]
 # ### Explanation
-# The table of results. Read it by column: which candidate is least surprised by prose, which by outlines?
+# Read each column by itself; lower is better. 150 means: as unsure as when choosing among 150 equally likely tokens.
+# At `t` = 0 the blend is the language donor itself and at `t` = 1 the structure donor, so these rows should agree: a
+# free test of the merge. Only a `t` in between is a blend. Where the donors were made here, they practised on texts
+# like those of the exam and "no merge" did not, so compare a blend with the donors, not only with "no merge".
 
 # %%
 table = pd.DataFrame(rows, index=["bengali_perplexity", "outline_perplexity"]).T
@@ -239,4 +245,5 @@ figures
 # %% [markdown]
 # ## What this did not show
 # That the winner writes better ads: perplexity is surprise, not quality. And donors made in a few steps from one base
-# differ only a little; the recipe's larger pairs differ more, and may win or lose more clearly.
+# differ only a little; the recipe's larger pairs differ more, and may win or lose more clearly. Nor that merging beats
+# training one model on both texts, which we did not try. One run, no interval: a lead of a few percent may be luck.

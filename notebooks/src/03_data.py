@@ -72,7 +72,9 @@ print(row["brand"], row["tone"], row["prompt_1"], "", row["script"], sep="\n")
 # %% [markdown]
 # ### Explanation
 # A script is a table of two columns, one row a shot. The **contract** says so in code: it counts the cells of every
-# line by itself, because the usual Markdown readers drop a cell too many without a word.
+# line by itself, because the usual Markdown readers drop a cell too many without a word. The first line is the verdict
+# on the good script: `ok`, an empty list of `problems`, and `facts` that were counted. Then we spoil a copy with extra
+# cells; the second line lists what the contract finds.
 
 # %%
 from lekhai_helpers.prepare.contracts import get_contract
@@ -93,8 +95,9 @@ data_overview(table)
 
 # %% [markdown]
 # ### Explanation
-# Now the split. Most rows are for learning (*train*), a few to watch while learning (*validation*), a few that nobody
-# looks at until the end (*test*). We split by row: the three prompts of one script stay together, or the model could
+# Now the split. Most rows are for learning (*train*), a few to watch while learning (*validation*), and a few are put
+# aside (*test*). These notebooks never open the test rows: they are yours for a last check. The exams here use
+# separate briefs without a model answer. We split by row: the prompts of one script stay together, or the model could
 # have read the answer to its exam.
 
 # %%
@@ -184,6 +187,8 @@ render_mask(tokenize_example(train[0], tokenizer, settings.model.max_seq_length)
 # %% [markdown]
 # ### Explanation
 # The same check for every example, as numbers: nothing cut, one beginning, one end, something to learn in each.
+# *tokens*: length of an example; *learned*: tokens that count; *learned_share*: their share; *truncated*: tokens cut
+# off, which must be 0.
 
 # %%
 masks = check_masks(examples, tokenizer, settings.model.max_seq_length)
@@ -200,8 +205,10 @@ masks.describe().round(2).loc[["mean", "min", "max"]]
 
 # %% [markdown]
 # ### Explanation
-# Leakage, measured: for every held-out row and every evaluation brief, how much of its text (runs of five characters)
-# stands in the nearest training row? High values would mean the exam is in the textbook.
+# Leakage, measured in runs of five characters. Held-out scripts are compared with training scripts, briefs with
+# training prompts. *nearest* is the training text that is most alike, *jaccard* the runs both share out of all runs
+# of the two, *contained* the share of the held-out text found there. 1 would be a copy. Short briefs share stock
+# phrases such as "write an ad of 30 seconds", so a third is no alarm by itself; near 1, read both texts.
 
 # %%
 from lekhai_helpers.prepare.dataset import leakage, load_briefs, save

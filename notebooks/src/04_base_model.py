@@ -69,8 +69,9 @@ four["program_grew_mb"] = device_memory_mb() - before
 
 # %% [markdown]
 # ### Explanation
-# Side by side. What did rounding save, and what did it cost in understanding (perplexity: lower is better)? The program
-# grows by more than the weights: working memory comes on top, and on a processor 4-bit weights are unpacked for use.
+# Side by side. *weights_mb*: the stored numbers. *perplexity*: lower is better, so a rise is the price of rounding.
+# *program_grew_mb*: how much the whole program grew while loading and reading. On a processor the 4-bit column can be
+# the larger one here, because weights are unpacked for use: the saving in stored weights is then no saving in total.
 
 # %%
 import pandas as pd
@@ -83,9 +84,9 @@ memory_table
 # **Quantisation:** storing numbers with fewer steps. **NF4:** sixteen steps placed where a model's numbers are most
 # often found (Dettmers et al. 2023, QLoRA).
 #
-# *Interview question:* What does 4-bit loading save? *A good answer:* the memory of the frozen weights, about a
-# quarter of 16-bit; not the memory of the activations, which depends on batch size and text length. On a processor it
-# also costs time, because every step unpacks the numbers first.
+# *Interview question:* What does 4-bit loading save? *A good answer:* the rounded layers take a little over a quarter
+# of their 16-bit memory. The dictionary stays in 16 bits, so a small model saves less than a large one. Activations,
+# which depend on batch size and text length, do not shrink. The price is some accuracy and, on a processor, time.
 
 # %% [markdown]
 # ### Explanation
@@ -98,7 +99,8 @@ print("training in", "4-bit" if settings.model.load_in_4bit else "16-bit", "on",
 # %% [markdown]
 # ### Explanation
 # **LoRA**: we do not touch the model. Beside chosen layers we lay two thin strips of new numbers, and train only
-# those, like notes on tracing paper over a printed book.
+# those, like notes on tracing paper over a printed book. For this look we use the 4-bit copy that is loaded; notebook
+# 06 trains in the form named above. "Stored" counts two 4-bit numbers packed into one byte as one.
 
 # %%
 from lekhai_helpers.learn.model import attach_lora, count_parameters
@@ -109,7 +111,8 @@ print(f"{numbers['trained']:,} of {numbers['all']:,} stored numbers are trained"
 
 # %% [markdown]
 # ### Explanation
-# One strip pair, looked at closely: its names and shapes. The middle number, the *rank*, says how thin the strips are.
+# Three pairs of strips: two rows make a pair, `lora_A` and `lora_B`. The number both share is the *rank*; it says how
+# thin the strips are.
 
 # %%
 strips = [(name, tuple(p.shape)) for name, p in model.named_parameters() if p.requires_grad]

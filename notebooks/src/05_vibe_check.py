@@ -1,8 +1,8 @@
 # %% [markdown]
 # # What can it write before training?
 #
-# **Goal.** Ask the untrained model for the very scripts we will ask for later, with the same settings, and write the
-# answers down. Without a *before*, no *after* means anything.
+# **Goal.** Ask the model, before any fine-tuning on scripts, for the very scripts we will ask for later, with the
+# same settings, and write the answers down. Without a *before*, no *after* means anything.
 #
 # **Needs** `merged_base` from notebook 02. **Makes** `baseline`: scripts and their verdicts.
 
@@ -51,7 +51,8 @@ model, tokenizer = load_model(merged.path, settings)
 # %% [markdown]
 # ### Explanation
 # The function everything else uses: a brief goes in, a script comes out. The *seed* fixes the dice, so that the same
-# call gives the same text tomorrow.
+# call gives the same text tomorrow. Texts written together share the dice, so a brief asked alone and in a group can
+# get two texts.
 
 # %%
 from lekhai_helpers.measure.evaluation import brief_messages
@@ -103,8 +104,10 @@ rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seed
 
 # %% [markdown]
 # ### Explanation
-# The verdicts go into the **ledger**, the one database of all stages. The interval says how far the share could be
-# off with so few texts.
+# The verdicts go into the **ledger**, the one database of all stages. How to read it: *texts* is how many were
+# written; *valid_tables* is the share that kept the contract, and *_low* and *_high* are the ends of its 95%
+# interval; *stopped* is the share that ended by itself; *mean_tokens* is the mean length. *bengali_share* appears only
+# where some text has a table row.
 
 # %%
 figures = summarize_stage(phase.ledger, "merged", rows)
@@ -123,8 +126,8 @@ pd.Series(problem_counts(rows), name="texts", dtype="int").sort_values(ascending
 
 # %% [markdown]
 # ### Explanation
-# The original base, without any merge, takes the same exam. If "no merge" won in notebook 02, both are the same model
-# and the texts repeat.
+# The original base, without any merge, takes the same exam, once instead of with every seed: it is here to be seen, and
+# the comparisons to come use the model above. If "no merge" won in notebook 02, both are the same model.
 
 # %%
 from lekhai_helpers.learn.model import release_memory
@@ -133,12 +136,12 @@ del model, writer
 release_memory()
 model, tokenizer = load_model(base.path, settings)
 writer = model_writer(model, tokenizer, settings)
-base_rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds)
+base_rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds[:1])
 base_figures = summarize_stage(phase.ledger, "base", base_rows)
 
 # %% [markdown]
 # ### Explanation
-# Every text with its verdict, beginnings only.
+# The first twelve texts with their verdicts, 80 characters of each.
 
 # %%
 shown = pd.DataFrame(rows)[["brief_id", "seed", "ok", "stopped", "tokens", "text"]]
@@ -158,4 +161,4 @@ manifest = phase.finish({"baseline": baseline}, {"merged": figures, "base": base
 
 # %% [markdown]
 # ## What this did not show
-# That the base is bad. It was never asked to write tables before, and nobody showed it one.
+# That the base is bad. It continues text; it was not yet taught to answer a brief in this form.

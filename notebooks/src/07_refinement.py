@@ -59,7 +59,7 @@ figures = summarize_stage(phase.ledger, "sft", after)
 
 # %% [markdown]
 # ### Explanation
-# The Berger brief, before (left) and after (right). The right side is drawn as the table it should be.
+# The Berger brief before fine-tuning, the first 500 characters as the model wrote them.
 
 # %%
 import pandas as pd
@@ -71,7 +71,8 @@ print("BEFORE", before[0]["text"][:500], sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# And after. If the contract is broken, the raw text below shows how.
+# And after. First the verdict, then the rows that could be read, drawn as a table. Only where no row could be read
+# does the raw text stand there instead. A table can be drawn and still break the contract: the lines above say how.
 
 # %%
 script, problems = parse_ad_script(after[0]["text"])
@@ -89,6 +90,7 @@ pd.Series(figures).to_frame("sft")
 # %% [markdown]
 # ### Explanation
 # All stages so far in one picture. The thin lines are the intervals: with few texts they are long, and that is honest.
+# They treat every text as independent. Texts of one brief are alike, so the truth is less sure than the lines say.
 
 # %%
 from lekhai_helpers.core.plots import validity_by_stage
@@ -148,7 +150,8 @@ print(f"between tones {tone['between']:.3f}, within one tone {tone['within']:.3f
 
 # %% [markdown]
 # ### Explanation
-# In words. A small difference is reported as what it is: this is a small model, and the texts are few.
+# In words. 0.02 is a rule of thumb, not a test of chance: the texts are few and no interval is given. Different words
+# are also no proof that the right tone was hit.
 
 # %%
 gap = tone["between"] - tone["within"]
@@ -170,4 +173,5 @@ manifest = phase.finish({"refinement": refinement}, {"sft": figures, "difference
 
 # %% [markdown]
 # ## What this did not show
-# Whether the ads are any *good*. A valid table can be dull. Notebook 11 looks at that.
+# Whether the ads are any *good*. A valid table can be dull. Notebook 11 looks at that. And
+# settings were tried out on development briefs, so this exam is a little kind; notebook 12 has fresh ones.

@@ -78,8 +78,9 @@ service.start()
 # **API:** a counter at which programs order from each other. **HTTP request:** the order form. **JSON:** the form's
 # language. **Health check:** "are you open?", asked by machines every few seconds.
 #
-# *Interview question:* Why validate the model's output on the server? *A good answer:* the page must be able to trust
-# the shape of what it gets. A model can always write something odd; the service says so instead of passing it on.
+# *Interview question:* Why validate the model's output on the server? *A good answer:* a model can always write
+# something odd. Our service still returns the text, but says in `contract.ok` and `contract.problems` whether the form
+# was kept, so that the page can show it, ask again, or refuse it.
 
 # %% [markdown]
 # ### Explanation
@@ -93,7 +94,8 @@ print(client.get("/health").json())
 
 # %% [markdown]
 # ### Explanation
-# The order: exactly what a page would send.
+# The order: exactly what a page would send. The number below it is the status: 200 means answered, 422 means the order
+# cannot be used. 200 says nothing about the script; that is what `contract` is for.
 
 # %%
 import json
@@ -112,7 +114,7 @@ print(json.dumps(body | {"markdown": body["markdown"][:200]}, ensure_ascii=False
 
 # %% [markdown]
 # ### Explanation
-# A wrong order gets a clear reply, not a crash. Here the brand is missing and the film is an hour long.
+# A wrong order gets a clear reply, not a crash. Here brand and product are missing and the film is an hour long.
 
 # %%
 wrong = client.post("/v1/scripts", json={"industry": "চা", "duration_seconds": 3600})

@@ -61,8 +61,9 @@ print(f"THE WORSE SIDE IS {pair.source}\n\nBETTER\n{pair.chosen[:400]}\n\nWORSE\
 
 # %% [markdown]
 # ### Explanation
-# Both sides must fit whole, and be of similar length; otherwise the model would learn "longer is better" or "shorter
-# is better" instead of what we mean.
+# Both sides must fit whole; the cell stops where one does not. Compare *mean_chosen_tokens* with
+# *mean_rejected_tokens* yourself: if they lie far apart, the model may learn "longer is better" or "shorter is
+# better". *longest* is the longest side in tokens; the table counts where the worse sides came from.
 
 # %%
 import pandas as pd
@@ -104,8 +105,7 @@ print(*(warnings or ["no alarm"]), sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# The new strips are saved, added into the base, and take the exam again: the same briefs, settings and seeds as for
-# the fine-tuned model.
+# The new strips are saved, once alone and once added into the base, and the briefs are read again.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -119,7 +119,7 @@ briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.
 
 # %% [markdown]
 # ### Explanation
-# The exam itself.
+# The exam: the same briefs, settings and seeds as for the fine-tuned model.
 
 # %%
 from lekhai_helpers.learn.model import fold_adapter
@@ -140,7 +140,8 @@ pd.DataFrame({"sft": before, "dpo": after}).round(3)
 # %% [markdown]
 # ### Explanation
 # The verdict, by a rule written before: keep DPO only if no fewer tables are valid, at most 5 texts in 100 fewer stop
-# by themselves, and the length did not drift by more than 15%. Otherwise the fine-tuned model goes on. Both endings
+# by themselves, and the length did not drift by more than 15%. Otherwise the fine-tuned model goes on. KEEP means "no
+# harm found on these briefs", not "people like it better", and a difference of a few texts may be chance. Both endings
 # are fine.
 
 # %%

@@ -46,6 +46,9 @@ responses["stage"].value_counts().to_frame("texts")
 # ### Explanation
 # First, what needs no judge: is the table valid, does its length fit the film, is the brand named, how much is
 # Bengali, is anything repeated, does the last row call to action? Code counts this the same way every day.
+# Each number is a share or mean from 0 to 1. Read *valid_table* first: a text without any table repeats no row, so it
+# gets 1 for *no_repeated_rows*, which is no merit. *bengali_share* looks only into cells and is 0 without a table;
+# notebook 07 leaves such texts out, so the two figures may differ.
 
 # %%
 from lekhai_helpers.measure.judge import counted_table
@@ -86,6 +89,7 @@ print("judge:", settings.judge.model if judge else "none configured, so only wha
 # ### Explanation
 # The grading, a fixed number of texts of each stage. Each verdict is *scored*, *unparsable* (the judge did not answer
 # in the agreed form) or *failed* (no answer came). Only scored ones count, and all three are reported.
+# Here each text is graded alone, so there is no order to swap. The audit of the judge is not part of this notebook.
 
 # %%
 from lekhai_helpers.measure.judge import grade_all, tally
@@ -99,8 +103,9 @@ print(tally(verdicts) if judge else "nothing was asked, so nothing was scored: 0
 
 # %% [markdown]
 # ### Explanation
-# The heatmap of the kept stage: industries down, criteria across, and in each cell how many texts it stands on. Pale
-# rows are where more data is needed. A cell with one or two texts is a hint and nothing more.
+# The heatmap of the kept stage: industries down, criteria across. *n* counts texts, and texts of one brief with
+# different seeds are not independent: n=3 can be one brief asked three times. A pale cell says "low here". More data
+# is one possible remedy, a hard brief another reason. Read the texts before you buy data.
 
 # %%
 from lekhai_helpers.core.plots import heatmap
@@ -114,7 +119,7 @@ heatmap(means, numbers, **scale)
 
 # %% [markdown]
 # ### Explanation
-# The industries with the lowest mean, as a shopping list for the next batch of data.
+# The industries with the lowest mean, as a list of where to look first.
 
 # %%
 weakest = means.mean(axis=1).sort_values().head(5)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Does it still work on a laptop?
 #
-# **Goal.** Write the kept model as files that run in llama.cpp, Ollama and LM Studio, prove that they are the same
-# model, and find the smallest one that still does the job.
+# **Goal.** Write the kept model as files that run in llama.cpp, Ollama and LM Studio, check that they read a
+# brief exactly as the notebook does, and find the smallest one that still does the job.
 #
 # **Needs** `kept_model` from notebook 10. **Makes** `gguf`: the files, a Modelfile, and the report of the whole run.
 
@@ -62,8 +62,8 @@ for kind, path in files.items():
 
 # %% [markdown]
 # ### Key Concepts
-# **GGUF:** a file format for running models without Python. **Q4_K_M:** about four bits a weight, more for the
-# sensitive ones. **Parity:** the proof that two forms of a model see the same text.
+# **GGUF:** a file format for running models without Python. **Q4_K_M:** a little under five bits a weight, more in
+# a model as narrow as ours. **Parity:** two forms of a model get exactly the same tokens for the same brief.
 #
 # *Interview question:* Your model is good in the notebook and talks nonsense in Ollama. Why? *A good answer:* most
 # often another chat template or other special tokens; then a tokenizer that cuts otherwise; then a quantisation that
@@ -71,8 +71,9 @@ for kind, path in files.items():
 
 # %% [markdown]
 # ### Explanation
-# First proof: the same cuts. Briefs, scripts and odd cases go through both tokenizers, and every id must agree. The
-# briefs are the *held-out* ones: no model before this notebook has answered them, so this is the last and fairest exam.
+# Two checks need material, which this cell prepares: the tokenizer we trained with, and briefs put together by its
+# template. The briefs are the *held-out* ones: no model before this notebook has answered them, so this is the last
+# and fairest exam.
 
 # %%
 from transformers import AutoTokenizer
@@ -89,7 +90,9 @@ rendered = [tokenizer.apply_chat_template(p, add_generation_prompt=True, tokeniz
 
 # %% [markdown]
 # ### Explanation
-# Second proof: the same form. The template inside the file must put a brief together exactly as in training.
+# Both checks at once. *Cut otherwise* counts texts (briefs, scripts, odd cases) whose token ids differ between the
+# GGUF file and our tokenizer. *Put together otherwise* counts briefs that the template inside the file lays out
+# differently. Both must be 0. This proves that the file reads the same; whether it writes as well comes next.
 
 # %%
 odd = ["| Visual | Audio |\n|---|---|\n| ক্লোজ-আপ | ভিও: ৳৫০০, ১২৩! |", "দুটি  ফাঁকা ঘর", "ক্ষুধা ও স্বাস্থ্য — “উদ্ধৃতি”"]
@@ -101,7 +104,7 @@ print(f"cut otherwise: {len(wrong_cuts)} of {len(rendered + scripts + odd)}; put
 
 # %% [markdown]
 # ### Explanation
-# Third proof, the one that matters: does each file still do the job? Each writes the same briefs, in a process of its
+# Now the exam, the part that matters: does each file still do the job? Each writes the same briefs, in a process of its
 # own whose memory we can weigh. The contract counts again.
 
 # %%
@@ -127,7 +130,8 @@ examined = [examine(kind) for kind in files]
 
 # %% [markdown]
 # ### Explanation
-# The table. *valid_share* is the share of valid tables, and it decides; size, speed and memory come after.
+# *valid_share* is the share of valid tables among *texts*, and it decides. *tokens_per_second* adds up several texts
+# written side by side (eight at once), so one reader waits longer than it suggests. *load_seconds* is the start.
 
 # %%
 import pandas as pd
@@ -152,7 +156,8 @@ quant_tradeoff(pd.DataFrame(table))
 
 # %% [markdown]
 # ### Explanation
-# The recommendation, by rule: the smallest file whose share of valid tables is at most a tenth below the 16-bit file's.
+# The recommendation, by rule: the smallest file whose share of valid tables is at most 10 percentage points below
+# the 16-bit file's (80% allows 70%).
 # A small file can ruin a small model without any tool saying so, which is why the contract decides and not the size.
 
 # %%
@@ -193,7 +198,7 @@ print(exl_sentence())
 # The check: same cuts, same form, every file loaded and answered. Then the manifest and the report of the whole run.
 
 # %%
-assert not wrong_cuts and not wrong_form, "the GGUF is not the same model: see the two proofs above"
+assert not wrong_cuts and not wrong_form, "the GGUF is not the same model: see the two checks above"
 assert all(len(found["rows"]) == len(briefs) * len(settings.evaluation.quant_seeds) for found in examined)
 figures = {"files": table, "recommended": recommended["file"], "token_differences": 0, "template_differences": 0}
 manifest = phase.finish({"gguf": folder}, figures)
@@ -210,5 +215,5 @@ print(phase.show(page))
 
 # %% [markdown]
 # ## What this did not show
-# Speed on your laptop: the figures above are this machine's. And with so few texts, two files a few percent apart are
-# equal.
+# Speed on your laptop: the figures above are this machine's. And with so few texts, files
+# that differ by one or two valid tables cannot be told apart.

@@ -203,4 +203,4 @@ def test_a_donors_piece_without_a_row_may_be_left_out(donor, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(donor)
     tokenizer.add_tokens(["<picture>"])
     tokenizer.save_pretrained(donor)
-    repair_merge(donor, model_folder(tmp_path / "merged"))
+    repair_merge(donor, model_folder(tmp_path / "merged", config=CONFIG | {"vocab_size": len(PIECES)}))
