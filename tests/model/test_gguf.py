@@ -116,7 +116,7 @@ def test_the_same_seed_gives_the_same_text_where_one_prompt_is_written_at_a_time
 
 def test_the_chat_route_answers_and_the_process_can_be_weighed(server, prompts, greedy):
     assert isinstance(server.chat(prompts[0], greedy), str)
-    assert 10 < server.memory_mb() < 2000 and server.load_seconds > 0
+    assert 10 < server.peak_memory_mb() < 2000 and server.load_seconds > 0
 
 
 def test_a_prompt_that_does_not_fit_is_told(server, greedy):
@@ -215,9 +215,9 @@ def test_a_share_exactly_a_tenth_below_still_holds():
 
 
 def test_the_modelfile_has_the_template_the_model_was_trained_with(settings, tokenizer, tmp_path, prompts):
-    path = write_modelfile(tmp_path, "tiny.gguf", settings.system_prompt, settings.decoding)
+    path = write_modelfile(tmp_path, "tiny.gguf", settings, tokenizer.chat_template)
     text = path.read_text(encoding="utf-8")
-    assert text == modelfile("tiny.gguf", settings.system_prompt, settings.decoding)
+    assert text == modelfile("tiny.gguf", settings, tokenizer.chat_template)
     assert text.startswith("FROM ./tiny.gguf\n") and f'SYSTEM """{settings.system_prompt}"""' in text
     template = text.split('"""')[1]
     system, user = prompts[1]
@@ -225,6 +225,14 @@ def test_the_modelfile_has_the_template_the_model_was_trained_with(settings, tok
     filled = filled.replace("{{ .System }}", system["content"]).replace("{{ .Prompt }}", user["content"])
     ours = tokenizer.apply_chat_template(prompts[1], add_generation_prompt=True, tokenize=False)
     assert "<bos>" + filled == ours
+
+
+def test_the_modelfile_decodes_as_the_files_were_examined(settings):
+    """Ollama's own repeat penalty would punish the strokes of a table; another model's template is Ollama's to read."""
+    text = modelfile("tiny.gguf", settings, "{{ another }}")
+    assert "TEMPLATE" not in text and "stop" not in text
+    assert f"PARAMETER repeat_penalty {settings.decoding.repetition_penalty}\n" in text
+    assert "PARAMETER top_k 0\n" in text and "PARAMETER min_p 0\n" in text
 
 
 def test_every_quantisation_of_the_settings_has_its_number(settings):

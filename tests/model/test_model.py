@@ -169,3 +169,19 @@ def test_released_memory_goes_back_to_the_system(new_model, settings):
     after = release_memory(names) - before
     assert set(names) == {"tokenizer", "settings"}
     assert held > 0.8 * size and after < 0.25 * size
+
+
+def test_decoding_without_copies_gives_the_same_text(tiny):
+    """The grouped attention of a processor must be the library's own arithmetic, only without the copies."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lekhai_helpers.learn.model import decode_without_copies
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    assert model.config.num_key_value_heads < model.config.num_attention_heads, "the tiny model must share its heads"
+    tokenizer = AutoTokenizer.from_pretrained(tiny, padding_side="left")
+    batch = tokenizer(["চা", "বৃষ্টির দিনে এক কাপ চা"], padding=True, return_tensors="pt")
+    before = model.generate(**batch, max_new_tokens=12, do_sample=False)
+    decode_without_copies(model)
+    assert torch.equal(before, model.generate(**batch, max_new_tokens=12, do_sample=False))

@@ -37,7 +37,7 @@ def test_the_loss_falls_and_the_same_seed_gives_the_same_losses(fresh, examples,
     assert first.steps == 8 and first.tokens_per_second > 0
     assert first.train_loss[-1][1] < first.train_loss[0][1] - 0.3
     assert [step for step, _ in first.validation_loss] == [4, 8]
-    assert first.best_step == min(first.validation_loss, key=lambda pair: pair[1])[0]
+    assert first.kept_step == min(first.validation_loss, key=lambda pair: pair[1])[0]
     table = ledger.metrics("06_fine_tuning")
     in_ledger = table[table["name"] == "loss"]
     assert list(zip(in_ledger["step"], in_ledger["value"], strict=True)) == first.train_loss
@@ -60,7 +60,7 @@ def test_only_the_completions_tokens_are_learned(fresh, examples, settings, tmp_
 
     monkeypatch.setattr(SFTTrainer, "compute_loss", watch)
     model, tokenizer = fresh()
-    quick = with_steps(settings, max_steps=2, eval_every=2, save_every=2)
+    quick = with_steps(settings, max_steps=2, eval_every=2)
     train_sft(model, tokenizer, examples[:8], examples[8:10], quick, tmp_path / "a")
     completions = {example["completion"][0]["content"] + "<eos>" for example in examples[:10]}
     assert len(seen) >= 3
@@ -94,9 +94,9 @@ def test_a_training_that_was_done_is_not_driven_a_step_too_far(fresh, examples, 
 
 def test_what_was_begun_with_other_settings_or_rows_is_begun_anew(fresh, examples, settings, tmp_path):
     """A learning rate lowered after a failure would otherwise continue the checkpoint that failed."""
-    quick = with_steps(settings, max_steps=2, eval_every=2, save_every=2)
+    quick = with_steps(settings, max_steps=2, eval_every=2)
     train(fresh, examples, quick, tmp_path / "a")
-    slower = with_steps(settings, max_steps=2, eval_every=2, save_every=2, learning_rate=1e-4)
+    slower = with_steps(settings, max_steps=2, eval_every=2, learning_rate=1e-4)
     anew, scratch = (train(fresh, examples, slower, tmp_path / name) for name in "ab")
     assert anew.train_loss == scratch.train_loss
     turned = list(reversed(examples))
@@ -126,11 +126,15 @@ def test_the_donors_short_training_learns_plain_text_and_outlines(fresh, example
 
 
 def result(validation, best_step=4):
-    return TrainingResult([], validation, best_step, 8, 1.0, 1.0)
+    return TrainingResult([(1, 3.0), (8, 0.5)], validation, best_step, 8, 1.0, 1.0)
 
 
 def test_overfitting_is_said_in_words():
     assert "no sign of overfitting" in result([(4, 1.0), (8, 1.005)]).overfitting
     said = result([(4, 1.0), (8, 1.4)]).overfitting
-    assert "lowest at step 4 (1.00) and rose to 1.40 by step 8" in said and "step 4 are kept" in said
+    assert (
+        "lowest at step 4 (1.00) and rose to 1.40 by step 8" in said
+        and "step 4 are kept" in said
+        and "learn by heart" in said
+    )
     assert "once only" in result([(8, 1.0)]).overfitting

@@ -274,6 +274,8 @@ def test_an_interruption_says_that_the_next_call_repairs(computer):
     child = subprocess.Popen(
         ["bash", str(computer.project / "colab_setup.sh")],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Started in the background, the tests inherit an ignored SIGINT, and bash could not trap it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 30
     while not (computer.fake / "there").exists() and time.monotonic() < deadline:
