@@ -16,7 +16,7 @@ from typing import Any
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.learn.model import Generation, generate, unsloth_engine
-from lekhai_helpers.learn.training import Example, TrainingError, progress_callbacks
+from lekhai_helpers.learn.training import Example, TrainingError, numbers_in, progress_callbacks
 from lekhai_helpers.prepare.contracts.ad_script import AdScript, parse_ad_script
 
 
@@ -198,7 +198,7 @@ def train_dpo(model, tokenizer, pairs: Sequence[Pair], settings: Settings, folde
 
 def alarms(log: Sequence[dict[str, Any]]) -> list[str]:
     """Return what the training log warns of, in words; an empty list is the good case."""
-    rows = [{key: float(value) for key, value in entry.items() if _numeric(value)} for entry in log]
+    rows = [numbers_in(entry) for entry in log]
     found = []
     early = rows[: max(1, len(rows) // 10)]
     if any(row["rewards/accuracies"] >= 1.0 for row in early) and len(rows) >= 10:
@@ -232,11 +232,3 @@ def verdict(before: dict[str, float], after: dict[str, float]) -> tuple[bool, li
             f"length drift {drift:+.0%}"
         )
     return keep, reasons
-
-
-def _numeric(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ def progress_callbacks(ledger: Ledger | None, phase: str, live_plot: bool) -> li
             self.broken = 0
 
         def on_log(self, args, state, control, logs=None, **kwargs):
-            values = {key: float(value) for key, value in (logs or {}).items() if _is_number(value)}
+            values = numbers_in(logs or {})
             if ledger is not None:
                 finite = {key: value for key, value in values.items() if math.isfinite(value)}
                 ledger.log_metrics(phase, state.global_step, finite)
@@ -254,12 +255,13 @@ def _print_one_way(trainer) -> None:
     trainer.remove_callback(PrinterCallback)
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def numbers_in(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of one log entry; the Trainer writes some of them as text."""
+    found = {}
+    for key, value in entry.items():
+        with contextlib.suppress(TypeError, ValueError):
+            found[key] = float(value)
+    return found
 
 
 def _messages(examples: Sequence[Example]) -> list[Example]:

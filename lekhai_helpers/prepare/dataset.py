@@ -146,10 +146,6 @@ def _row_problems(record: dict[str, Any], prompts: Sequence[str], contract: Chec
     if not any(record[name] for name in (*prompts, "script")):
         return [RowProblem(number, "", "the row has neither prompt nor script", "error")]
     found = _prompt_problems(record, prompts)
-    if record.pop("duration_text", "") and record["duration_seconds"] is None:
-        found.append(
-            RowProblem(number, "duration_seconds", "no number of seconds: the length is not checked", "warning")
-        )
     if not script:
         return [*found, RowProblem(number, "script", "the script is empty", "error")]
     if _lost_letters(script):

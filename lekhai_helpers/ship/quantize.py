@@ -221,15 +221,9 @@ class LlamaServer:
         body = {
             "prompt": prompt,
             "n_predict": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": 0,
-            "min_p": 0.0,
-            "repeat_penalty": decoding.repetition_penalty,
             "repeat_last_n": self.context,  # everything so far, as transformers does
-            "seed": seed,
             "cache_prompt": False,
-        }
+        } | _sampling(decoding, seed)
         return self._post("/completion", body)
 
     def chat(self, messages: Sequence[Message], decoding: Decoding, seed: int = 1) -> str:
@@ -237,13 +231,7 @@ class LlamaServer:
         body = {
             "messages": list(messages),
             "max_tokens": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "top_k": 0,
-            "min_p": 0.0,
-            "repeat_penalty": decoding.repetition_penalty,
-            "seed": seed,
-        }
+        } | _sampling(decoding, seed)
         return self._post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
 
     def write(self, prompts: Sequence[Sequence[Message]], decoding: Decoding, seed: int) -> list[Generation]:
@@ -272,6 +260,18 @@ class LlamaServer:
         if answer.status_code != 200:
             raise QuantizeError(f"llama.cpp answered {answer.status_code} on {path}: {answer.text[:300]}")
         return answer.json()
+
+
+def _sampling(decoding: Decoding, seed: int) -> dict[str, Any]:
+    """Return the recipe's decoding in llama.cpp's words, its own defaults for top_k and min_p switched off."""
+    return {
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repeat_penalty": decoding.repetition_penalty,
+        "seed": seed,
+    }
 
 
 def _free_port() -> int:
