@@ -85,18 +85,77 @@ def loss_curves(metrics: DataFrame) -> Figure:
     return _done(figure)
 
 
+def training_curves(metrics: DataFrame) -> Figure:
+    """Draw everything a training logs, one panel each: losses, gradient norm, learning rate, speed, memory.
+
+    `metrics`: step, name, value, as `ledger.metrics` returns it. A panel without figures is left out.
+    """
+    panels = {words: names for words, names in _TRAINING_PANELS.items() if metrics["name"].isin(names).any()}
+    every = {name: words for names in _TRAINING_PANELS.values() for name, words in names.items()}
+    _logged(metrics, every, "06_fine_tuning")
+    figure, axes = _canvas(rows=len(panels), height=1.2 + 1.7 * len(panels), sharex=True)
+    for ax, (words, names) in zip(axes, panels.items(), strict=True):
+        found = {name: label for name, label in names.items() if (metrics["name"] == name).any()}
+        _lines(ax, metrics, found)
+        ax.set_title(words, fontsize=10, loc="left")
+        ax.set_ylim(bottom=0)
+        _plain_numbers(ax)
+        if len(names) > 1:
+            ax.legend(frameon=False, fontsize=8)
+    axes[-1].set_xlabel("training step")
+    figure.suptitle("What happened during training?")
+    return _done(figure)
+
+
+_TRAINING_PANELS = {
+    "loss (nats per token)": {"loss": "training", "eval_loss": "validation"},
+    "gradient norm (how hard each step pulls)": {"grad_norm": "gradient norm"},
+    "learning rate": {"learning_rate": "learning rate"},
+    "speed (tokens per second)": {"tokens_per_second": "speed"},
+    "memory (MB)": {"memory_mb": "memory"},
+}
+
+
 def reward_curves(metrics: DataFrame) -> Figure:
-    """Draw DPO's rewards and accuracy by step. `metrics`: step, name, value, as `ledger.metrics` returns it."""
+    """Draw rewards and accuracy of preference alignment by step. `metrics`: step, name, value, as `ledger.metrics`.
+
+    The panel of the accuracy is left out where none was logged: KTO knows no pairs to rank.
+    """
     rewards = {"rewards/chosen": "chosen", "rewards/rejected": "rejected", "rewards/margins": "chosen minus rejected"}
     found = _logged(metrics, rewards, "10_preference_alignment")
-    figure, (top, bottom) = _canvas(rows=2, height=5.2, sharex=True)
+    ranked = (metrics["name"] == "rewards/accuracies").any()
+    figure, (top, *below) = _canvas(rows=2 if ranked else 1, height=5.2 if ranked else 3.2, sharex=True)
     _lines(top, metrics, found)
     top.legend(frameon=False)
     top.axhline(0, color="black", linewidth=0.8)
     top.set(ylabel="reward (β · log ratio)", title="Does it come to prefer the better script?")
-    _lines(bottom, metrics, {"rewards/accuracies": "pairs ranked rightly"})
-    bottom.set(xlabel="training step", ylabel="pairs ranked rightly", ylim=(-0.03, 1.05))
-    _percent(bottom.yaxis)
+    for bottom in below:
+        _lines(bottom, metrics, {"rewards/accuracies": "pairs ranked rightly"})
+        bottom.set(ylabel="pairs ranked rightly", ylim=(-0.03, 1.05))
+        _percent(bottom.yaxis)
+    [top, *below][-1].set_xlabel("training step")
+    return _done(figure)
+
+
+def pair_lengths(table: DataFrame) -> Figure:
+    """Draw the tokens of the better and the worse side of every preference pair, and the band they must lie in.
+
+    `table`: columns source, chosen, rejected (tokens), as `learn.pairs.check_pairs` returns its rows.
+    """
+    if table.empty:
+        raise NothingToDraw("there are no pairs: raise dpo.pairs and run notebook 10 again")
+    figure, (ax,) = _canvas(width=6.4, height=4.6)
+    ends = [0, max(table["chosen"].max(), table["rejected"].max()) * 1.1]
+    ax.plot(ends, ends, color="black", linewidth=0.8, label="equal length")
+    ax.fill_between(ends, [0, ends[1] * 0.8], [0, ends[1] * 1.2], color=GREY, alpha=0.2, label="a fifth more or less")
+    kinds = table["source"].str.split(":").str[0]
+    for kind, colour, marker in zip(sorted(kinds.unique()), _COLOURS, "os^Dv", strict=False):
+        part = table[kinds == kind]
+        label = f"{kind} ({len(part)})"
+        ax.scatter(part["chosen"], part["rejected"], color=colour, marker=marker, s=26, alpha=0.8, label=label)
+    ax.set(xlabel="better side (tokens)", ylabel="worse side (tokens)", xlim=(0, ends[1]), ylim=(0, ends[1]))
+    ax.set_title("Are both sides of a pair about as long?")
+    ax.legend(frameon=False, fontsize=8, loc="upper left")
     return _done(figure)
 
 
@@ -121,26 +180,57 @@ def validity_by_stage(summary: DataFrame) -> Figure:
     return _done(figure)
 
 
-def merge_curve(table: DataFrame) -> Figure:
-    """Draw the merge's perplexity on Bengali and on outlines by share t of the structure donor; lower is better.
+def paired_by_brief(before: Mapping[str, float], after: Mapping[str, float], names: tuple[str, str]) -> Figure:
+    """Draw the share of valid tables of every brief before and after, joined by a line; a brief is its own control.
 
-    `table`: index t (0 to 1), columns bengali_perplexity and outline_perplexity. A row whose index is a name
-    ("no merge") is drawn as a dashed line to compare with.
+    `before`, `after`: brief to share (0 to 1), as `measure.evaluation.valid_by_brief` returns it; `names` says what
+    the two are.
+    """
+    shared = [brief for brief in before if brief in after]
+    if not shared:
+        raise NothingToDraw("the two stages have no brief in common: write both with the same briefs")
+    figure, (ax,) = _canvas(height=1.5 + 0.3 * len(shared))
+    places = range(len(shared))
+    ends = [[stage[brief] for brief in shared] for stage in (before, after)]
+    ax.hlines(places, ends[0], ends[1], color=GREY, linewidth=1.5)
+    ax.scatter(ends[0], places, facecolor="white", edgecolor=ORANGE, s=70, zorder=2, label=names[0])
+    ax.scatter(ends[1], places, color=BLUE, s=26, zorder=3, label=names[1])
+    _names_on_y(ax, shared)
+    ax.set(xlim=(-0.03, 1.03), xlabel="texts that are a valid table", title="Which briefs gained, and which did not?")
+    _percent(ax.xaxis)
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
+    return _done(figure)
+
+
+def merge_curve(table: DataFrame) -> Figure:
+    """Draw the merge's perplexity on Bengali and on outlines by share t of the structure donor, and how often it stops.
+
+    `table`: index t (0 to 1), columns bengali_perplexity and outline_perplexity (lower is better) and, where it was
+    counted, stopped_share (0 to 1). A row whose index is a name ("no merge") is drawn as a dashed line to compare with.
     """
     import pandas as pd
 
     shares = pd.to_numeric(pd.Series(table.index, index=table.index), errors="coerce")
     curve = table[shares.notna().values].set_axis(shares.dropna().values).sort_index()
-    figure, axes = _canvas(columns=2, height=3.6)
-    titles = {"bengali_perplexity": "on Bengali text", "outline_perplexity": "on outlines of a brief"}
-    for ax, (column, title), colour in zip(axes, titles.items(), _COLOURS[:2], strict=True):
-        ax.plot(curve.index, curve[column], marker="o", color=colour, label="merge")
+    panels = {
+        "bengali_perplexity": ("on Bengali text", "perplexity (lower is better)"),
+        "outline_perplexity": ("on outlines of a brief", "perplexity (lower is better)"),
+        "stopped_share": ("ends by itself", "answers that end (higher is better)"),
+    }
+    drawn = [column for column in panels if column in table]
+    figure, axes = _canvas(columns=len(drawn), width=3.6 * len(drawn), height=3.6)
+    for ax, column, colour in zip(axes, drawn, _COLOURS, strict=False):
+        ax.plot(curve.index, curve[column], marker="o", color=colour, label="merge" if len(curve) else None)
         for (name, value), style in zip(
             table.loc[shares.isna().values, column].items(), ("--", ":", "-."), strict=False
         ):
             ax.axhline(value, color="black", linestyle=style, linewidth=1, label=str(name))
-        ax.set(title=title, xlabel="share t of the structure donor", ylabel="perplexity (lower is better)")
+        title, label = panels[column]
+        ax.set(title=title, xlabel="share t of the structure donor", ylabel=label)
         ax.set_xlim(-0.06, 1.06)
+        if column == "stopped_share":
+            ax.set_ylim(-0.05, 1.05)
+            _percent(ax.yaxis)
         if len(ax.get_legend_handles_labels()[0]) > 1:
             ax.legend(fontsize=8)
     figure.suptitle("What does each share of the two donors cost?")
@@ -198,6 +288,37 @@ def quant_tradeoff(table: DataFrame) -> Figure:
     return _done(figure)
 
 
+def lora_comparison(table: DataFrame) -> Figure:
+    """Draw what each LoRA variant costs and gives: numbers trained, validation loss, speed, valid share if counted.
+
+    `table`: index variant, columns trained, validation_lowest, tokens_per_second and, where it was measured,
+    valid_share, as `learn.lora_comparison.table` returns it.
+    """
+    panels = [
+        ("trained", "numbers trained (millions)", "{:.2f}"),
+        ("validation_lowest", "lowest validation loss", "{:.3f}"),
+        ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
+        ("valid_share", "scripts that are a valid table", "{:.0%}"),
+    ]
+    panels = [panel for panel in panels if panel[0] in table]
+    figure, axes = _canvas(columns=len(panels), width=3.4 * len(panels), height=1.4 + 0.45 * len(table), sharey=True)
+    for ax, (column, title, form), colour in zip(axes, panels, _endless(len(panels)), strict=True):
+        values = table[column] / 1e6 if column == "trained" else table[column].astype(float)
+        bars = ax.barh(range(len(table)), values.fillna(0), color=colour, height=0.62)
+        labels = [form.format(value) if value == value else "not measured" for value in values]
+        ax.bar_label(bars, labels=labels, padding=4, fontsize=9)
+        ax.set_xlabel(title)
+        ax.margins(x=0.35)
+        ax.locator_params(axis="x", nbins=4)
+        if column == "valid_share":
+            ax.set(xlim=(0, 1.35), xticks=[0, 0.5, 1])
+            _percent(ax.xaxis)
+    _names_on_y(axes[0], [str(name) for name in table.index])
+    figure.suptitle("How many strips, and where?")
+    figure.set_layout_engine("constrained", wspace=0.06)
+    return _done(figure)
+
+
 def counts(series: Series, title: str) -> Figure:
     """Draw how often each label occurs, commonest first.
 
@@ -236,6 +357,8 @@ def before_after(brief: str, before: str, after: Sequence[tuple[str, str]]) -> F
     """
     from textwrap import fill
 
+    from matplotlib.transforms import Bbox
+
     figure, (left, right) = _canvas(columns=2, width=14, height=7.5)
     figure.suptitle(fill(brief, 110), fontsize=12)
     for ax, title in ((left, "before training"), (right, "after training")):
@@ -244,7 +367,9 @@ def before_after(brief: str, before: str, after: Sequence[tuple[str, str]]) -> F
     left.text(0, 0.98, _first_lines(before), va="top", fontsize=11, linespacing=1.5, transform=left.transAxes)
     rows = [("Visual", "Audio"), *((fill(visual, 40), fill(audio, 36)) for visual, audio in after)]
     heights = [max(cell.count("\n") + 1 for cell in row) for row in rows]
-    table = right.table([list(row) for row in rows], cellLoc="left", bbox=[0, 0, 1, 0.98], colWidths=[0.53, 0.47])
+    table = right.table(
+        [list(row) for row in rows], cellLoc="left", bbox=Bbox.from_bounds(0, 0, 1, 0.98), colWidths=[0.53, 0.47]
+    )
     table.auto_set_font_size(False)
     table.set_fontsize(10.5)
     for (row, _), cell in table.get_celld().items():
@@ -328,6 +453,14 @@ def _whole_numbers(ax: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _plain_numbers(ax: Axes) -> None:
+    """Write 0.0002 on the y axis, not 2 with a power of ten in another corner."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _percent(axis: Any) -> None:

@@ -50,10 +50,15 @@ class Donor(_Section):
 class Merge(_Section):
     """How the two donors are blended (notebook 02)."""
 
-    method: Literal["slerp"] = "slerp"
+    method: Literal["slerp", "linear", "task_arithmetic", "ties", "dare_ties", "dare_linear", "none"] = "slerp"
     language: Donor
     structure: Donor
     t: list[float] = Field(min_length=1, description="share of the structure donor: 0 is all language")
+    t_by_module: dict[str, list[float]] = Field(
+        default_factory=dict, description="slerp only: self_attn or mlp to its t from the first layer to the last"
+    )
+    density: float = Field(0.5, gt=0, le=1, description="ties and dare: share of each donor's changes that is kept")
+    tokenizer: Literal["language", "union"] = Field("language", description="whose dictionary the merge has")
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(gt=0)
     pairs: dict[str, list[str]] = Field(default_factory=dict, description="pairs worth knowing: name to two ids")
@@ -90,12 +95,26 @@ class Sft(_Section):
     warmup_share: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.01, ge=0)
     eval_every: int = Field(gt=0, description="steps between two looks at the validation rows; a checkpoint each time")
-    keep: Literal["best", "last"] = Field("best", description="weights of the lowest validation loss, or the last")
+    checkpoint_minutes: float = Field(10.0, gt=0, description="a checkpoint also after so many minutes without one")
+    keep: Literal["best", "contract", "last"] = Field(
+        "best", description="weights of the lowest validation loss, of the most valid answers, or the last"
+    )
+    patience: int | None = Field(None, gt=0, description="stop after so many looks without a lower validation loss")
+    packing: bool = Field(False, description="several rows in one sequence, only where attention keeps them apart")
+    tracker: Literal["none", "tensorboard"] = Field("none", description="also write the curves for TensorBoard")
+    processes: int = Field(1, gt=0, description="more than one: train under accelerate launch, a process a card")
+    compare_lora: bool = Field(False, description="notebook 06 also trains the LoRA variants of its comparison")
 
 
 class Dpo(_Section):
     """Preference alignment (notebook 10)."""
 
+    method: Literal["dpo", "kto", "orpo"] = "dpo"
+    loss: Literal["sigmoid", "ipo", "robust", "sigmoid_norm"] = "sigmoid"
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="robust only: share of pairs taken to be the wrong way"
+    )
+    thumbs: str | None = Field(None, description="kto: a JSONL file of prompt, completion and label (thumb up or down)")
     pairs: int = Field(gt=0)
     planted_share: float = Field(ge=0, le=1, description="share of rejected sides with one planted defect")
     max_steps: int = Field(gt=0)
@@ -123,6 +142,7 @@ class Evaluation(_Section):
     seeds: list[int] = Field(min_length=1)
     baseline_seeds: list[int] = Field(min_length=1)
     quant_seeds: list[int] = Field(min_length=1)
+    tones: list[str] = Field(min_length=2, max_length=2, description="the two tones of notebook 07's tone test")
 
 
 class Judge(_Section):
@@ -275,8 +295,10 @@ def _known_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str
     keys = []
     for name, field in model.model_fields.items():
         inner = field.annotation
-        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
-        keys += _known_keys(inner, f"{prefix}{name}.") if is_section else [f"{prefix}{name}"]
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += _known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
     return keys
 
 

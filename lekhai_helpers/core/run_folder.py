@@ -54,22 +54,26 @@ PHASES = {
         PhaseSpec(
             "03_data", ("dataset",), ("model", "data", "system_prompt", "seed"), ("data.file", "evaluation.briefs")
         ),
-        PhaseSpec("04_base_model", ("lora_config",), ("model", "lora", "seed")),
+        PhaseSpec("04_base_model", ("lora_config",), ("model", "lora", "sft", "seed")),
         PhaseSpec(
             "05_vibe_check",
             ("baseline",),
             ("model", "system_prompt", "decoding", "evaluation"),
             ("evaluation.briefs",),
         ),
-        PhaseSpec("06_fine_tuning", ("sft_adapter",), ("model", "lora", "sft", "seed")),
+        PhaseSpec(
+            "06_fine_tuning",
+            ("sft_adapter",),
+            ("model", "data", "lora", "sft", "decoding", "system_prompt", "seed"),
+        ),
         PhaseSpec("07_refinement", ("refinement",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
         PhaseSpec("08_export", ("exported_model",), ("model", "export", "decoding", "evaluation")),
         PhaseSpec("09_integration", ("integration",), ("model", "decoding")),
         PhaseSpec(
             "10_preference_alignment",
             ("kept_adapter", "kept_model"),
-            ("model", "dpo", "decoding", "evaluation", "seed"),
-            ("evaluation.briefs",),
+            ("model", "dpo", "system_prompt", "decoding", "evaluation", "seed"),
+            ("evaluation.briefs", "dpo.thumbs"),
         ),
         # Reads the texts of all stages from the ledger: whatever makes them write anew makes the grades old.
         PhaseSpec(

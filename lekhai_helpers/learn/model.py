@@ -13,13 +13,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.core.recipe import Decoding, Lora, Settings
 from lekhai_helpers.core.run_folder import cache_folder
+from lekhai_helpers.prepare.templates import fix_tokenizer
 
 Message = dict[str, str]
 
@@ -97,23 +98,29 @@ def load_model(
         dtype=torch.float32 if exact else None,
         revision=settings.model.revision if str(path) == settings.model.name else None,
     )
-    tokenizer.padding_side = "left"
     if model.device.type == "cpu":
         decode_without_copies(model)
-    return model, tokenizer
+    return model, fix_tokenizer(tokenizer)
 
 
 def load_plain(path: str | Path):
     """Load a model for writing only, with plain Transformers and no training engine: for services."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(path).to(device)
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    model: Any = AutoModelForCausalLM.from_pretrained(path)
+    model.to(device)
     if device == "cpu":
         decode_without_copies(model)
-    return model, tokenizer
+    return model, load_tokenizer(path)
+
+
+def load_tokenizer(path: str | Path, revision: str | None = None):
+    """Load a tokenizer alone, of a folder or a hub id: padding on the left, a template that takes a system message."""
+    from transformers import AutoTokenizer
+
+    return fix_tokenizer(AutoTokenizer.from_pretrained(path, revision=revision))
 
 
 def decode_without_copies(model) -> None:
@@ -195,11 +202,18 @@ def weights_mb(model) -> float:
 
 
 def generate(
-    model, tokenizer, prompts: Sequence[Sequence[Message]], decoding: Decoding, seed: int, processors: Any = None
+    model,
+    tokenizer,
+    prompts: Sequence[Sequence[Message]],
+    decoding: Decoding,
+    seed: int,
+    processors: Callable[[int, int], Any] | None = None,
 ) -> list[Generation]:
     """Write one text for each prompt (a list of messages), in batches of ``decoding.batch_size``.
 
     Temperature 0 is greedy: always the likeliest next token. `seconds` is the batch's time shared out evenly.
+    `processors` is called for each batch with the places of its first prompt and of the one after its last, and
+    returns the batch's logits processors (`learn.constrained`).
     """
     import torch
 
@@ -224,7 +238,7 @@ def generate(
                 max_new_tokens=decoding.max_new_tokens,
                 repetition_penalty=decoding.repetition_penalty,
                 pad_token_id=tokenizer.pad_token_id,
-                logits_processor=processors,
+                logits_processor=processors and processors(start, start + len(batch)),
                 **sampling,
             )
         seconds = (time.monotonic() - began) / len(batch)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import math
-import shutil
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings, Sft
-from lekhai_helpers.core.run_folder import write_text
+from lekhai_helpers.learn.callbacks import TrainingError, progress_callbacks, save_every
+from lekhai_helpers.learn.checkpoints import checkpoint_to_continue, made_with
 from lekhai_helpers.learn.model import unsloth_engine
+from lekhai_helpers.learn.packing import rows_kept_apart
+from lekhai_helpers.learn.sampling import by_length
 
 Example = dict[str, Any]
-
-
-class TrainingError(RuntimeError):
-    """The training went wrong in a way that more steps will not mend; the text says what to change."""
+# A score looks at the model in the middle of a training and returns a share, 0 to 1; higher is better.
+Score = Callable[[Any, Any], float]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training left: losses by step, the step that was kept, tokens a second."""
+    """What a training left: losses by step, the step that was kept, tokens a second.
+
+    ``valid_answers`` is what the score said by step, empty where none was given; ``planned`` the steps the settings
+    ask for, more than ``steps`` where it was stopped early.
+    """
 
     train_loss: list[tuple[int, float]]
     validation_loss: list[tuple[int, float]]
@@ -35,6 +37,8 @@ class TrainingResult:
     steps: int
     seconds: float
     tokens_per_second: float
+    valid_answers: list[tuple[int, float]]
+    planned: int
 
     @property
     def overfitting(self) -> str:
@@ -52,6 +56,15 @@ class TrainingResult:
             f"The weights of step {self.kept_step} are kept."
         )
 
+    @property
+    def validation_gap(self) -> float:
+        """Validation loss minus training loss at the step that was kept, in nats per token."""
+        return _nearest(self.validation_loss, self.kept_step) - _nearest(self.train_loss, self.kept_step)
+
+
+def _nearest(losses: Sequence[tuple[int, float]], step: int) -> float:
+    return min(losses, key=lambda pair: abs(pair[0] - step))[1]
+
 
 def train_sft(
     model,
@@ -61,6 +74,8 @@ def train_sft(
     settings: Settings,
     folder: Path,
     *,
+    max_length: int | None = None,
+    score: Score | None = None,
     ledger: Ledger | None = None,
     phase: str = "06_fine_tuning",
     live_plot: bool = False,
@@ -68,52 +83,31 @@ def train_sft(
 ) -> TrainingResult:
     """Train the LoRA of `model` on prompt/completion messages; only the completion's tokens are learned.
 
-    Checkpoints go to ``folder``; with `resume` the newest one there is continued, if it was made with the same
-    settings, rows and base. Afterwards `model` holds the weights of the lowest validation loss or the last ones, as
-    ``sft.keep`` says. Raises TrainingError where the gradient was not finite three times in a row.
+    Checkpoints go to ``folder``, at every look at the validation rows and after ``sft.checkpoint_minutes``; with
+    `resume` the newest whole one there is continued, if it was made with the same settings, rows and base.
+    Afterwards `model` holds the weights that ``sft.keep`` names. `max_length` is in tokens, ``model.max_seq_length``
+    without it; no row may be longer. Raises TrainingError where the settings cannot be carried out or the gradient
+    was not finite three times in a row.
     """
-    unsloth_engine()
+    unsloth_engine().for_training(model)
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
 
-    sft = settings.sft
-    config = SFTConfig(
-        output_dir=str(folder),
-        max_steps=sft.max_steps,
-        per_device_train_batch_size=sft.batch_size,
-        per_device_eval_batch_size=sft.batch_size,
-        gradient_accumulation_steps=sft.gradient_accumulation,
-        gradient_checkpointing=settings.model.device != "cpu",
-        learning_rate=sft.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(sft.warmup_share * sft.max_steps),
-        weight_decay=sft.weight_decay,
-        max_length=settings.model.max_seq_length,
-        train_sampling_strategy="group_by_length",
-        eval_strategy="steps",
-        eval_steps=sft.eval_every,
-        save_strategy="steps",
-        save_steps=sft.eval_every,
-        save_total_limit=2,
-        load_best_model_at_end=sft.keep == "best",
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        logging_steps=max(1, sft.max_steps // 20),
-        report_to="none",
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-    )
-    trainer = SFTTrainer(
+    _check_settings(model, tokenizer, settings.sft, score)
+    train, validation = _messages(train), _messages(validation)
+    callbacks = [*progress_callbacks(ledger, phase, live_plot), save_every(settings.sft.checkpoint_minutes)]
+    trainer = _trainer_class(settings, score)(
         model=model,
         processing_class=tokenizer,
-        args=config,
-        train_dataset=Dataset.from_list(_messages(train)),
-        eval_dataset=Dataset.from_list(_messages(validation)),
-        callbacks=progress_callbacks(ledger, phase, live_plot),
+        args=_config(settings, folder, max_length or settings.model.max_seq_length),
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(validation),
+        callbacks=callbacks + _early_stopping(settings.sft),
     )
     _print_one_way(trainer)
-    last = _checkpoint_to_continue(folder, _made_with(model, train, validation, settings), sft.max_steps, resume)
+    # Of several processes the first decides, and the others find its decision.
+    with trainer.accelerator.main_process_first():
+        sums = made_with(model, [train, validation], settings.hash("model", "lora", "sft", "seed"))
+        last = checkpoint_to_continue(folder, sums, settings.sft.max_steps, resume)
     if ledger is not None and last is None:
         ledger.clear_metrics(phase)
     began = time.monotonic()
@@ -121,31 +115,81 @@ def train_sft(
     return _result(trainer, time.monotonic() - began)
 
 
-def _made_with(model, train: Sequence[Example], validation: Sequence[Example], settings: Settings) -> str:
-    """Return a sum over all that decides what a checkpoint holds: settings, rows and the frozen weights below."""
+def _check_settings(model, tokenizer, sft: Sft, score: Score | None) -> None:
+    if sft.keep == "contract" and score is None:
+        raise TrainingError("sft.keep is contract, but no score was given to tell good answers from bad")
+    if sft.packing:
+        apart, why = rows_kept_apart(model, tokenizer)
+        if not apart:
+            raise TrainingError(f"sft.packing would mix the rows: {why}; set sft.packing=false")
+
+
+def _config(settings: Settings, folder: Path, max_length: int):
+    from trl import SFTConfig
+
+    sft = settings.sft
+    if sft.tracker == "tensorboard":
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.with_name("tensorboard"))
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=sft.max_steps,
+        per_device_train_batch_size=sft.batch_size,
+        per_device_eval_batch_size=sft.batch_size,
+        gradient_accumulation_steps=sft.gradient_accumulation,
+        gradient_checkpointing=settings.model.device != "cpu",
+        # The optimiser that `learn.memory` reckons with: two bytes a trained number on a card, eight elsewhere.
+        optim="adamw_8bit" if settings.model.device == "cuda" else "adamw_torch",
+        learning_rate=sft.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(sft.warmup_share * sft.max_steps),
+        weight_decay=sft.weight_decay,
+        max_length=max_length,
+        packing=sft.packing,
+        eval_strategy="steps",
+        eval_steps=sft.eval_every,
+        save_strategy="steps",
+        save_steps=sft.eval_every,
+        save_total_limit=2,
+        load_best_model_at_end=sft.keep != "last",
+        metric_for_best_model="eval_valid_answers" if sft.keep == "contract" else "eval_loss",
+        greater_is_better=sft.keep == "contract",
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=max(1, sft.max_steps // 20),
+        report_to=sft.tracker,
+        disable_tqdm=True,
+        seed=settings.seed,
+        data_seed=settings.seed,
+    )
+
+
+def _early_stopping(sft: Sft) -> list:
+    from transformers import EarlyStoppingCallback
+
+    return [EarlyStoppingCallback(early_stopping_patience=sft.patience)] if sft.patience else []
+
+
+def _trainer_class(settings: Settings, score: Score | None):
+    """Return TRL's SFTTrainer with our order of the rows, which also takes the score at every look."""
     import torch
+    from trl import SFTTrainer
 
-    frozen = [p for name, p in model.named_parameters() if "lora_" not in name]
-    weights = sum(float(p.detach().sum(dtype=torch.float64)) for p in frozen)
-    rows = json.dumps([_messages(train), _messages(validation), weights], sort_keys=True)
-    return hashlib.sha256((settings.hash("model", "lora", "sft", "seed") + rows).encode()).hexdigest()
+    class Trainer(SFTTrainer):
+        def _get_train_sampler(self, train_dataset=None):
+            lengths = [len(ids) for ids in (train_dataset or self.train_dataset)["input_ids"]]
+            return by_length(lengths, effective_batch(settings.sft), settings.seed)
 
+        def evaluate(self, *args, **kwargs):
+            metrics = super().evaluate(*args, **kwargs)
+            if score is None:
+                return metrics
+            # Writing answers throws dice; without their own the training would go on differently than without it.
+            with torch.random.fork_rng():
+                value = score(self.model, self.processing_class)
+            unsloth_engine().for_training(self.model)
+            self.log({"eval_valid_answers": value})
+            return metrics | {"eval_valid_answers": value}
 
-def _checkpoint_to_continue(folder: Path, made_with: str, max_steps: int, resume: bool) -> str | None:
-    """Return the newest whole checkpoint in `folder` from before the last step, or None for a new beginning.
-
-    The Trainer continues whatever it is given, and from a checkpoint of the last step it goes one step too far.
-    """
-    note = folder / "made_with.txt"
-    if folder.exists() and not (resume and note.exists() and note.read_text(encoding="utf-8") == made_with):
-        shutil.rmtree(folder)
-    write_text(note, made_with)
-    # The Trainer writes this file last.
-    whole = {
-        int(state.parent.name.split("-")[1]): state.parent for state in folder.glob("checkpoint-*/trainer_state.json")
-    }
-    step = max((step for step in whole if step < max_steps), default=None)
-    return str(whole[step]) if step is not None else None
+    return Trainer
 
 
 def short_lora_training(model, tokenizer, rows: Sequence[Example | str], settings: Settings, steps: int, folder: Path):
@@ -190,62 +234,7 @@ def short_lora_training(model, tokenizer, rows: Sequence[Example | str], setting
 
 def effective_batch(sft: Sft) -> int:
     """Return how many examples one step of the optimiser sees."""
-    return sft.batch_size * sft.gradient_accumulation
-
-
-def progress_callbacks(ledger: Ledger | None, phase: str, live_plot: bool) -> list:
-    """Return the callbacks of a training: plain lines, the ledger, the check of the gradient, the live plot."""
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        """Write each logged step to the ledger as it comes, and one plain line for the reader."""
-
-        def __init__(self) -> None:
-            self.began = time.monotonic()
-            self.broken = 0
-
-        def on_log(self, args, state, control, logs=None, **kwargs):
-            values = numbers_in(logs or {})
-            if ledger is not None:
-                finite = {key: value for key, value in values.items() if math.isfinite(value)}
-                ledger.log_metrics(phase, state.global_step, finite)
-            self._stop_on_broken_gradient(values)
-            shown = {key: values[key] for key in _SHOWN if key in values}
-            if shown:
-                words = ", ".join(f"{_SHOWN[key]} {value:.3f}" for key, value in shown.items())
-                print(f"step {state.global_step:>4} of {state.max_steps}: {words}", flush=True)
-
-        def _stop_on_broken_gradient(self, values: dict[str, float]) -> None:
-            if "grad_norm" not in values:
-                return
-            self.broken = 0 if math.isfinite(values["grad_norm"]) else self.broken + 1
-            if self.broken >= 3:
-                raise TrainingError(
-                    "the gradient was not finite three times in a row: lower sft.learning_rate, "
-                    "or train in bfloat16 or float32 instead of float16"
-                )
-
-    class LivePlot(TrainerCallback):
-        """Redraw the curve in the notebook while a person looks on."""
-
-        def on_log(self, args, state, control, **kwargs):
-            from IPython.display import clear_output, display
-
-            from lekhai_helpers.core.plots import loss_curves
-
-            if ledger is not None:
-                clear_output(wait=True)
-                display(loss_curves(ledger.metrics(phase)))
-
-    return [Progress(), LivePlot()] if live_plot else [Progress()]
-
-
-_SHOWN = {
-    "loss": "loss",
-    "eval_loss": "validation loss",
-    "rewards/margins": "margin",
-    "rewards/accuracies": "accuracy",
-}
+    return sft.batch_size * sft.gradient_accumulation * sft.processes
 
 
 def _print_one_way(trainer) -> None:
@@ -255,30 +244,26 @@ def _print_one_way(trainer) -> None:
     trainer.remove_callback(PrinterCallback)
 
 
-def numbers_in(entry: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of one log entry; the Trainer writes some of them as text."""
-    found = {}
-    for key, value in entry.items():
-        with contextlib.suppress(TypeError, ValueError):
-            found[key] = float(value)
-    return found
-
-
 def _messages(examples: Sequence[Example]) -> list[Example]:
     return [{"prompt": example["prompt"], "completion": example["completion"]} for example in examples]
 
 
 def _result(trainer, seconds: float) -> TrainingResult:
     log = trainer.state.log_history
-    validation = [(entry["step"], float(entry["eval_loss"])) for entry in log if "eval_loss" in entry]
-    tokens = max((float(entry["num_tokens"]) for entry in log if "num_tokens" in entry), default=0.0)
+    # After a resume the trainer counts its tokens from 0 again, as this clock does.
+    tokens = float(next((entry["num_tokens"] for entry in reversed(log) if "num_tokens" in entry), 0))
     loaded_best = trainer.args.load_best_model_at_end and trainer.state.best_global_step
-    kept = trainer.state.best_global_step if loaded_best else trainer.state.global_step
     return TrainingResult(
-        train_loss=[(entry["step"], float(entry["loss"])) for entry in log if "loss" in entry],
-        validation_loss=validation,
-        kept_step=kept,
+        train_loss=_series(log, "loss"),
+        validation_loss=_series(log, "eval_loss"),
+        kept_step=trainer.state.best_global_step if loaded_best else trainer.state.global_step,
         steps=trainer.state.global_step,
         seconds=round(seconds, 1),
         tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
+        valid_answers=_series(log, "eval_valid_answers"),
+        planned=trainer.state.max_steps,
     )
+
+
+def _series(log: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    return [(entry["step"], float(entry[name])) for entry in log if name in entry]

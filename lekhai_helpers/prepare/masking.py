@@ -45,15 +45,13 @@ def tokenize_example(example: dict[str, Any], tokenizer: Any, max_length: int) -
     The completion begins where the rendered prompt and the rendered whole part ways; what exceeds `max_length`
     is cut at the end, silently, in the trainer too. Raises ValueError where the tokenizer has no chat template.
     """
-    if not tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template: take the tokenizer of notebook 01, or an -it model's")
+    ids = rendered_ids(example, tokenizer)
     prompt = _render(tokenizer, example["prompt"], add_generation_prompt=True)
-    ids = _render(tokenizer, [*example["prompt"], *example["completion"]], add_generation_prompt=False)
     start = _common_prefix(prompt, ids)
     kept, labels = ids[:max_length], ([IGNORED] * start + ids[start:])[:max_length]
     ends = _turn_ends(tokenizer)
     return MaskedExample(
-        id=f"{example.get('id', '')}/{example.get('prompt_key', 'prompt')}",
+        id=name_of(example),
         ids=kept,
         labels=labels,
         pieces=[tokenizer.decode([token]) for token in kept],
@@ -62,6 +60,21 @@ def tokenize_example(example: dict[str, Any], tokenizer: Any, max_length: int) -
         ends=ends,
         bos=tokenizer.bos_token_id,
     )
+
+
+def name_of(example: dict[str, Any]) -> str:
+    """Return the name of an example in tables and messages: the row's id and which of its prompts."""
+    return f"{example.get('id', '')}/{example.get('prompt_key', 'prompt')}"
+
+
+def rendered_ids(example: dict[str, Any], tokenizer: Any) -> list[int]:
+    """Return prompt and completion as token ids, rendered once through the chat template and not cut.
+
+    Raises ValueError where the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("the tokenizer has no chat template: take the tokenizer of notebook 01, or an -it model's")
+    return _render(tokenizer, [*example["prompt"], *example["completion"]], add_generation_prompt=False)
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], add_generation_prompt: bool) -> list[int]:
@@ -99,8 +112,10 @@ def _runs(ids: list[int], labels: list[int], ends: frozenset[int]) -> list[tuple
 def check_masks(examples: Sequence[dict[str, Any]], tokenizer: Any, max_length: int) -> pd.DataFrame:
     """Return one line for each example.
 
-    Columns: tokens, learned (both after the cut), learned_share (0 to 1), truncated (tokens cut off), double_bos,
-    double_eos, ends_with_eos: a model that never sees its end token never stops.
+    Columns: tokens, learned (both after the cut), learned_share (0 to 1), truncated (tokens cut off), double_bos and
+    double_eos (more than one in the example, wherever), ends_with_eos: a model that never sees its end token never
+    stops. Each fault is a failure (`failures`), none a mere warning: training runs on with all of them, and the model
+    is spoilt.
     """
     import pandas as pd
 
@@ -121,8 +136,8 @@ def _facts(masked: MaskedExample) -> dict[str, Any]:
         "learned": len(_learned(masked)),
         "learned_share": round(len(_learned(masked)) / max(len(masked.ids), 1), 3),
         "truncated": masked.full_length - len(masked.ids),
-        "double_bos": masked.bos is not None and masked.ids[:2] == [masked.bos] * 2,
-        "double_eos": len(tail) > 1 and tail[-1] in masked.ends and tail[-2] in masked.ends,
+        "double_bos": masked.bos not in masked.ends and sum(token == masked.bos for token in masked.ids) > 1,
+        "double_eos": sum(token in masked.ends for token in tail) > 1,
         "ends_with_eos": bool(tail) and tail[-1] in masked.ends,
     }
 
@@ -136,8 +151,8 @@ def failures(checked: pd.DataFrame) -> list[str]:
     kinds = {
         "have nothing to learn: the prompt alone fills the length; raise model.max_seq_length": checked.learned == 0,
         "are cut and lose their end; raise model.max_seq_length or shorten the script": checked.truncated > 0,
-        "begin with two BOS tokens: the text was rendered before it was tokenized": checked.double_bos,
-        "end with two end tokens: the template adds one and so does the data": checked.double_eos,
+        "have two BOS tokens: the text was rendered before it was tokenized": checked.double_bos,
+        "have two end tokens to learn: the template adds one and so does the data": checked.double_eos,
         "do not teach the end token, so the model would not stop": ~checked.ends_with_eos & (checked.truncated == 0),
     }
     return [_sentence(checked.index[wrong], text) for text, wrong in kinds.items() if wrong.any()]

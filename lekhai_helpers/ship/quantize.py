@@ -22,6 +22,7 @@ import httpx
 from lekhai_helpers.core.recipe import Decoding, Settings
 from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.learn.model import Generation, Message
+from lekhai_helpers.prepare.contracts import Grammar
 from lekhai_helpers.prepare.embedded import CHAT_TEMPLATE
 
 # llama.cpp's numbers for file types (include/llama.h, enum llama_ftype).
@@ -37,7 +38,9 @@ def write_sentencepiece(folder: Path) -> Path:
 
     A piece's score is the place of the merge that makes it: the earlier the better, so the cuts are the same.
     """
-    from sentencepiece import sentencepiece_model_pb2 as sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    sentencepiece: Any = sentencepiece_model_pb2  # its classes are made when it is imported
 
     spec = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = spec["model"]["vocab"]
@@ -216,15 +219,15 @@ class LlamaServer:
         """Return the prompt text that the template inside the GGUF makes of the messages."""
         return self._post("/apply-template", {"messages": list(messages)})["prompt"]
 
-    def complete(self, prompt: str, decoding: Decoding, seed: int) -> dict[str, Any]:
-        """Continue a rendered prompt and return llama.cpp's answer with its timings."""
+    def complete(self, prompt: str, decoding: Decoding, seed: int, grammar: str | None = None) -> dict[str, Any]:
+        """Continue a rendered prompt and return llama.cpp's answer with its timings; `grammar` is GBNF."""
         body = {
             "prompt": prompt,
             "n_predict": decoding.max_new_tokens,
             "repeat_last_n": self.context,  # everything so far, as transformers does
             "cache_prompt": False,
         } | _sampling(decoding, seed)
-        return self._post("/completion", body)
+        return self._post("/completion", body | ({} if grammar is None else {"grammar": grammar}))
 
     def chat(self, messages: Sequence[Message], decoding: Decoding, seed: int = 1) -> str:
         """Answer a conversation through the OpenAI-compatible route, as any other program would ask."""
@@ -234,13 +237,20 @@ class LlamaServer:
         } | _sampling(decoding, seed)
         return self._post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
 
-    def write(self, prompts: Sequence[Sequence[Message]], decoding: Decoding, seed: int) -> list[Generation]:
-        """Answer several prompts at once, `slots` at a time, in order."""
+    def write(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        decoding: Decoding,
+        seed: int,
+        grammars: Sequence[Grammar] | None = None,
+    ) -> list[Generation]:
+        """Answer several prompts at once, `slots` at a time, in order; each within its grammar where there are any."""
         from concurrent.futures import ThreadPoolExecutor
 
         def one(place: int, messages: Sequence[Message]) -> Generation:
             began = time.monotonic()
-            answer = self.complete(self.render(messages), decoding, seed * 1000 + place)
+            grammar = grammars[place].gbnf if grammars else None
+            answer = self.complete(self.render(messages), decoding, seed * 1000 + place, grammar)
             stopped = answer["stop_type"] in ("eos", "word")
             seconds = round(time.monotonic() - began, 3)
             return Generation(answer["content"], answer["tokens_predicted"], stopped, seconds)
@@ -249,8 +259,8 @@ class LlamaServer:
             return list(pool.map(one, range(len(prompts)), prompts))
 
     def writer(self, decoding: Decoding):
-        """Return this server as a writer of `measure.evaluation`: prompts and a seed in, texts out."""
-        return lambda prompts, seed: self.write(prompts, decoding, seed)
+        """Return this server as a writer of `measure.evaluation`: prompts, a seed, perhaps grammars in, texts out."""
+        return lambda prompts, seed, grammars=None: self.write(prompts, decoding, seed, grammars)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:

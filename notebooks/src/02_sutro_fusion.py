@@ -50,16 +50,20 @@ settings.table().filter(regex=r"^(merge|lora)\.", axis=0)
 # %% [markdown]
 # ### Explanation
 # The plan this project grew from wanted to merge TigerLLM with DeepSeek-R1-Distill-Qwen-7B. Before anyone downloads
-# gigabytes, we compare the two builders' sheets (the *configs*), recorded here; for TigerLLM the shapes are those of
-# the Gemma 2 it is built on. In the column `verdict`,
-# `block` means: do not merge. `warn`: the tool would run, but something must be settled first. `None`: the sheet does
-# not say. *Rope base* is how a model counts positions.
+# gigabytes, we compare the two models' small files: config (shapes), dictionary, licence, ancestors. Those below are
+# recorded here, so no network is needed; a real merge is decided by the models' own files. `block` means: do not
+# merge. `warn`: the tool would run, but look up or settle something first. A `(?)` marks what we know from second hand
+# only, and `None` what is not said.
 
 # %%
-from lekhai_helpers.prepare.merging import blocks, check_mergeable, preflight_table, read_config
+import pandas as pd
 
+from lekhai_helpers.prepare.model_facts import read_facts, recorded_facts
+from lekhai_helpers.prepare.preflight import blocks, check_mergeable, pairs_table, preflight_table
+
+pd.set_option("display.max_colwidth", None)  # whole sentences in the tables
 plan_pair = settings.merge.pairs["the plan's pair"]
-plan_checks = check_mergeable(*(read_config(name, recorded=True) for name in plan_pair))
+plan_checks = check_mergeable(*(recorded_facts(name) for name in plan_pair))
 preflight_table(plan_checks)
 
 # %% [markdown]
@@ -70,6 +74,16 @@ preflight_table(plan_checks)
 # %%
 print(*plan_pair, sep="  ×  ")
 print(*blocks(plan_checks), sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# All pairs of the recipe at once. Look at "same shapes, other positions": every tensor fits, so the merging tool would
+# not complain, and the result would speak garbage, because the two models count positions to a different base
+# (*rope*, the rotary position code). Like two rulers of the same length, one in inches and one in centimetres.
+
+# %%
+recorded_pairs = pairs_table(settings.merge.pairs)
+recorded_pairs
 
 # %% [markdown]
 # ### Explanation
@@ -108,40 +122,92 @@ structure = make_donor(
 
 # %% [markdown]
 # ### Explanation
-# The same preflight for our own pair. No row may say `block`.
+# The same preflight for our own pair, this time from the models' own files. No row may say `block`. What we made here
+# has the base as its parent and the base's licence; ready models say theirs on their card.
 
 # %%
-own_checks = check_mergeable(read_config(language), read_config(structure))
+known = {"licence": base.licence, "parent": base.title} if merging.language.name == "made-here" else {}
+donors = [read_facts(language, **known), read_facts(structure, **known)]
+own_checks = check_mergeable(*donors)
 assert not blocks(own_checks), blocks(own_checks)
 preflight_table(own_checks)
 
 # %% [markdown]
 # ### Explanation
-# mergekit, the tool that merges, reads a small text file. This is the one for the first `t`. `tokenizer: source: base`
-# says whose dictionary is kept: the language donor's, so that no Bengali piece is lost.
+# Has this machine room for it? The figures come from the shapes: numbers in the model, two bytes each, and how long
+# a merge of known size took. `block` here means: a larger machine, or fewer merges.
 
 # %%
-from pathlib import Path
+from lekhai_helpers.core.hardware import machine
+from lekhai_helpers.prepare.merge_needs import resources, resources_table
 
+shares = [] if merging.method == "none" else merging.t
+needs = resources(*donors, machine(), len(shares))
+assert "block" not in [need.verdict for need in needs], needs
+resources_table(needs)
+
+# %% [markdown]
+# ### Key Concepts
+# **Dictionary** (vocabulary): the list of pieces a model cuts text into, each with a number. A model knows only the
+# numbers. If number 5012 is "মা" in one model and "cat" in the other, their rows 5012 must never be mixed.
+# **Union** keeps the pieces of both; a piece that only one knows must take that one's row, by name.
+#
+# *Interview question:* Why is a larger dictionary not simply better for Bengali? *A good answer:* each word costs
+# fewer tokens, so texts are shorter and faster; but every new row is untrained until somebody trains it.
+
+# %% [markdown]
+# ### Explanation
+# Do the two dictionaries differ, and what does a Bengali word cost in each? Fewer tokens a word is cheaper.
+
+# %%
+from transformers import AutoTokenizer
+
+from lekhai_helpers.prepare import tokenizer_sync as sync
+
+first, second = (AutoTokenizer.from_pretrained(donor) for donor in (language, structure))
+print(sync.union_sentence(first, second), sync.surgery_offer(first, second, "structure", "language", "out"), sep="\n")
+sync.sync_table({"language donor": first, "structure donor": second}, prose.heldout)
+
+# %% [markdown]
+# ### Explanation
+# mergekit, the tool that merges, reads a small text file; this is the one for the first `t`. `tokenizer: source: base`
+# says whose dictionary is kept: the language donor's, so that no Bengali piece is lost. Methods that add up what each
+# donor has learned (`task_arithmetic`, `ties`, `dare_...`) also need the model both began as.
+
+# %%
 import yaml
 
-from lekhai_helpers.prepare.merging import run_merge, slerp_config
+from lekhai_helpers.prepare.merging import merge_config, run_merge
+from lekhai_helpers.prepare.preflight import common_ancestor
 
-shown = slerp_config(Path(language), Path(structure), merging.t[0])
-shown = shown | {"base_model": "language", "models": [{"model": "language"}, {"model": "structure"}]}
-print(yaml.safe_dump(shown, sort_keys=False))
+ancestor = base.path if known else common_ancestor(*donors)
+sources = sync.token_sources(first, second, language, structure)
+configs = {t: merge_config(merging.method, language, structure, ancestor, t, merging, sources) for t in shares}
+shown = yaml.safe_dump(configs[shares[0]], sort_keys=False) if configs else "merge.method is none: no merge is made"
+print(shown.replace(str(phase.folder.resolve()), "…").replace(base.path, "base"))
 
 # %% [markdown]
 # ### Explanation
 # Now the merges, one for every `t`. Afterwards the helper repairs what mergekit leaves out: without its
-# `generation_config.json` a merged model may never stop talking. It also proves that the dictionary survived.
+# `generation_config.json` a merged model may never stop talking. It also proves that every piece of the language
+# donor's dictionary is still there under its number.
 
 # %%
 merges = {}
-for t in merging.t:
-    config = slerp_config(Path(language), Path(structure), t)
-    merges[t] = run_merge(config, phase.folder / f"merge_t{t:g}")
+for t, config in configs.items():
+    merges[t] = run_merge(config, phase.folder / f"merge_t{t:g}", language, settings.seed)
     print(f"t = {t:g}: merged, repaired, dictionary unchanged")
+
+# %% [markdown]
+# ### Explanation
+# Which Bengali pieces of the language donor live on in the merge, and what a Bengali word costs before and after.
+
+# %%
+merged = AutoTokenizer.from_pretrained(merges[shares[0]] if merges else language)
+survived = sync.survival(first, merged)
+cost = {name: sync.tokens_per_word(each, prose.heldout) for name, each in (("before", first), ("after", merged))}
+print(survived.sentence, {name: round(value, 3) for name, value in cost.items()})
+survived.table(5)
 
 # %% [markdown]
 # ### Key Concepts
@@ -153,21 +219,46 @@ for t in merging.t:
 
 # %% [markdown]
 # ### Explanation
-# Every candidate takes the same two exams: Bengali prose and outlines, none of which any donor has read. "No merge" is
-# the base as it was, and it is a candidate like the others.
+# A third exam: does the model still know where an answer ends? A merge that babbles on is useless however low its
+# perplexity. Every candidate gets five briefs, and we count the answers that end by themselves within the limit.
 
 # %%
-import pandas as pd
+from lekhai_helpers.learn.model import generate, load_model, release_memory
 
-from lekhai_helpers.learn.model import load_model, release_memory
+limit = min(160, settings.decoding.max_new_tokens) if known else settings.decoding.max_new_tokens
+short = settings.decoding.model_copy(update={"max_new_tokens": limit})
+asked = [row["prompt"] for row in outlines.heldout[:5]]
 
+def examine(path):
+    model, tokenizer = load_model(path, settings)
+    perplexities = [heldout_perplexity(model, tokenizer, text) for text in (prose, outlines)]
+    answers = generate(model, tokenizer, asked, short, settings.seed)
+    return (*perplexities, sync.stopped_share(answers)), answers
+
+# %% [markdown]
+# ### Explanation
+# The rule for the winner, written down before looking: the lowest product of both perplexities, so that a candidate
+# must be good at both. A candidate that ends too few of its answers is out. Our own base was never taught to end an
+# answer, so it is the measure: more than one answer fewer than "no merge" is too few. Ready-made chat models were
+# taught it, and all five must end. "No merge" is never out, and it may win: then the merge is simply not used.
+
+# %%
+def pick(table, least):
+    stops = (table["stopped_share"] * len(asked)).round() >= least
+    allowed = table[stops | (table.index == "no merge")]
+    return (allowed["bengali_perplexity"] * allowed["outline_perplexity"]).sort_values()
+
+# %% [markdown]
+# ### Explanation
+# Every candidate takes the same three exams, on Bengali prose and outlines that no donor has read. "No merge" is the
+# base as it was, and it is a candidate like the others.
+
+# %%
 candidates = {"no merge": base.path, "language donor": language, "structure donor": structure}
 candidates |= {f"{t:g}": str(folder) for t, folder in merges.items()}
-rows = {}
+rows, answers = {}, {}
 for name, path in candidates.items():
-    model, tokenizer = load_model(path, settings)
-    rows[name] = (heldout_perplexity(model, tokenizer, prose), heldout_perplexity(model, tokenizer, outlines))
-    del model
+    rows[name], answers[name] = examine(path)
     release_memory()
 
 # %% [markdown]
@@ -178,14 +269,14 @@ for name, path in candidates.items():
 # like those of the exam and "no merge" did not, so compare a blend with the donors, not only with "no merge".
 
 # %%
-table = pd.DataFrame(rows, index=["bengali_perplexity", "outline_perplexity"]).T
+table = pd.DataFrame(rows, index=["bengali_perplexity", "outline_perplexity", "stopped_share"]).T
 table.index.name = "t"
 table.round(2)
 
 # %% [markdown]
 # ### Explanation
 # The same as a picture, from all language (left) to all structure (right). The dashed lines are the candidates that
-# are no blend.
+# are no blend. In the last panel higher is better.
 
 # %%
 from lekhai_helpers.core.plots import merge_curve
@@ -194,27 +285,59 @@ merge_curve(table.rename(index={f"{t:g}": t for t in merges}))
 
 # %% [markdown]
 # ### Explanation
-# The rule for the winner, written down before looking: the lowest product of both perplexities, so that a candidate
-# must be good at both. The donors are candidates too. "No merge" may win, and then the merge is simply not used.
+# The rule from above names the winner. Those it left out are listed too.
 
 # %%
-score = (table["bengali_perplexity"] * table["outline_perplexity"]).sort_values()
+least = sum(answer.stopped for answer in answers["no merge"]) - 1 if known else len(asked)
+score = pick(table, least)
 winner = score.index[0]
 title = {"no merge": base.title}.get(winner, f"{base.title}, {'' if 'donor' in winner else 'merged at t = '}{winner}")
-print(f"winner: {winner}; runner-up: {score.index[1]}, {score.iloc[1] / score.iloc[0] - 1:+.1%} in the product")
+print(f"winner: {winner}", f"out, they do not stop: {sorted(set(table.index) - set(score.index))}", sep="\n")
+(score / score.iloc[0] - 1).map("{:+.1%}".format).rename("product of perplexities, against the winner")
 
 # %% [markdown]
 # ### Explanation
-# Does the winner still know where an answer ends? Five outlines are asked for, and we count how many end by
-# themselves within the limit. Few is no disaster here: the fine-tuning in notebook 06 teaches it properly.
+# `must_stop` raises where a merge ends too few of its five answers, whatever its perplexity. Few is no disaster for a
+# base like ours: notebook 06 teaches it to end. Below stands what the winner wrote for the first brief.
 
 # %%
-from lekhai_helpers.learn.model import generate
+stopped = sync.must_stop(answers[winner], at_least=0 if winner == "no merge" else least)
+print(f"{stopped} of {len(asked)} end by themselves", answers[winner][0].text, sep="\n\n")
 
-model, tokenizer = load_model(candidates[winner], settings)
-short = settings.decoding.model_copy(update={"max_new_tokens": min(160, settings.decoding.max_new_tokens)})
-answers = generate(model, tokenizer, [row["prompt"] for row in outlines.heldout[:5]], short, settings.seed)
-print(f"{sum(answer.stopped for answer in answers)} of {len(answers)} end by themselves", answers[0].text, sep="\n\n")
+# %% [markdown]
+# ### Key Concepts
+# **GGUF** is the one-file form in which a model runs on a laptop or phone (notebook 12 makes it). Its dictionary is
+# translated on the way, and that is where things go wrong silently: the same sentence, cut into other tokens.
+#
+# *Interview question:* Why convert now, long before we need it? *A good answer:* if the merge cannot be converted,
+# every hour of training after it is lost. Test the end of the road before you walk it.
+
+# %% [markdown]
+# ### Explanation
+# The winner is converted in a temporary folder, llama.cpp loads the file, and both cut the same ten texts: Bengali,
+# table rows, English, digits, an emoji. Not one may be cut differently. Then the file is deleted.
+
+# %%
+import tempfile
+from pathlib import Path
+
+from lekhai_helpers.prepare.merging import linked_copy, local_folder
+from lekhai_helpers.ship.quantize import LlamaServer, convert_to_gguf, token_differences
+
+with tempfile.TemporaryDirectory() as scratch:
+    copy = linked_copy(local_folder(candidates[winner]), Path(scratch) / "model")
+    gguf = convert_to_gguf(copy, Path(scratch) / "winner-f16.gguf")
+    gguf_mb = gguf.stat().st_size / 1e6
+    with LlamaServer(gguf, context=256, slots=1) as server:
+        different = token_differences(server, AutoTokenizer.from_pretrained(copy), sync.CONVERSION_TEXTS)
+
+# %% [markdown]
+# ### Explanation
+# A difference would stop us here: a model whose file reads other tokens writes other words.
+
+# %%
+print(f"{gguf_mb:.0f} MB; {len(different)} of {len(sync.CONVERSION_TEXTS)} texts are cut differently")
+assert not different, f"the GGUF cuts these texts differently: {different}"
 
 # %% [markdown]
 # ### Explanation
@@ -231,13 +354,20 @@ chosen = Base(candidates[winner], title, base.licence, f"The base of the fine-tu
 
 # %% [markdown]
 # ### Explanation
-# The check: the plan's pair was refused, our own was not, and every candidate was scored. Then the manifest.
+# The check: the plan's pair was refused, our own was not, every candidate was scored, no Bengali piece was lost.
 
 # %%
 assert blocks(plan_checks) and table.notna().all().all()
+assert survived.kept == len(survived.pieces), survived.sentence
+
+# %% [markdown]
+# ### Explanation
+# The figures of this notebook, for the report, and the manifest that says the phase is complete.
+
+# %%
 merge_table = table.reset_index().round(4).to_dict("records")
-figures = {"merge_table": merge_table, "winner": winner, "asked": len(answers)}
-figures["stopped"] = sum(answer.stopped for answer in answers)
+figures = {"merge_table": merge_table, "winner": winner, "method": merging.method, "asked": len(asked)}
+figures |= {"stopped": stopped, "tokens_per_word": cost, "gguf_mb": round(gguf_mb, 1)}
 figures["merge_t"] = float(winner) if winner in {f"{t:g}" for t in merges} else None
 manifest = phase.finish({"merged_base": save_pointer(chosen, phase.folder / "merged_base.json")}, figures)
 figures
@@ -246,4 +376,5 @@ figures
 # ## What this did not show
 # That the winner writes better ads: perplexity is surprise, not quality. And donors made in a few steps from one base
 # differ only a little; the recipe's larger pairs differ more, and may win or lose more clearly. Nor that merging beats
-# training one model on both texts, which we did not try. One run, no interval: a lead of a few percent may be luck.
+# training one model on both texts, which we did not try. One run, no interval: a lead of a few percent may be luck, and
+# five answers are few: one more or less that ends may be luck too.

@@ -96,9 +96,9 @@ data_overview(table)
 # %% [markdown]
 # ### Explanation
 # Now the split. Most rows are for learning (*train*), a few to watch while learning (*validation*), and a few are put
-# aside (*test*). These notebooks never open the test rows: they are yours for a last check. The exams here use
-# separate briefs without a model answer. We split by row: the prompts of one script stay together, or the model could
-# have read the answer to its exam.
+# aside (*test*). No model here is trained or chosen by the test rows: they are yours for a last check; notebook 06
+# only counts words in them. The exams here use separate briefs without a model answer. We split by row: the prompts of
+# one script stay together, or the model could have read the answer to its exam.
 
 # %%
 from lekhai_helpers.prepare.dataset import split
@@ -141,11 +141,13 @@ train[0]
 # ### Explanation
 # What the model will really see: one long text, put together by the tokenizer's *chat template*. `<bos>` marks the
 # beginning and `<eos>` the end. The end mark is the most important word of all: without it a model never stops.
+# `load_tokenizer` also mends a template that knows no system message, as Gemma 2's does: there the system text goes
+# into the first user message.
 
 # %%
-from transformers import AutoTokenizer
+from lekhai_helpers.learn.model import load_tokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(base.path)
+tokenizer = load_tokenizer(base.path)
 print(tokenizer.apply_chat_template(train[0]["prompt"] + train[0]["completion"], tokenize=False))
 
 # %% [markdown]
@@ -156,23 +158,55 @@ print(tokenizer.apply_chat_template(train[0]["prompt"] + train[0]["completion"],
 # %%
 from lekhai_helpers.core.plots import token_lengths
 from lekhai_helpers.prepare.bases import full_paths
+from lekhai_helpers.prepare.lengths import measure_lengths
 
+measured = measure_lengths(examples, tokenizer)
+lengths = {"this model": list(measured.values())}
 texts = [tokenizer.apply_chat_template(e["prompt"] + e["completion"], tokenize=False) for e in examples]
-lengths = {"this model": [len(tokenizer(t, add_special_tokens=False).input_ids) for t in texts]}
-full = full_paths()[1]
-if full.exists():
-    untrimmed = AutoTokenizer.from_pretrained(full)
+if full_paths()[1].exists():
+    untrimmed = load_tokenizer(full_paths()[1])
     lengths["full dictionary"] = [len(untrimmed(t, add_special_tokens=False).input_ids) for t in texts]
-lengths["single bytes"] = [len(t.encode()) for t in texts]
+lengths["single bytes"] = [len(text.encode()) for text in texts]
 token_lengths(lengths, settings.model.max_seq_length)
 
 # %% [markdown]
 # ### Explanation
-# The longest example must fit, or its ending, with the end mark, would be cut off silently.
+# How long may a row of the training be? The trainer cuts what is longer, silently, and a cut script has lost its end
+# mark. The longest row also sets the memory of the whole training, so one odd row should not decide for all. The
+# table shows what each choice would cost: the *percentile* of the rows that fit, the length rounded up to a multiple
+# of 64, how many rows would be cut, and how many tokens would be lost. Test rows do not count: nothing is trained on
+# them.
 
 # %%
-longest = max(lengths["this model"])
-print(f"longest example: {longest} tokens; limit: {settings.model.max_seq_length}")
+from lekhai_helpers.prepare.lengths import choose_max_length, cut_table, leave_out
+
+cap = settings.model.max_seq_length
+learnt = [example for example in examples if example["split"] != "test"]
+learnt_lengths = measure_lengths(learnt, tokenizer)
+cut_table(learnt_lengths.values(), cap)
+
+# %% [markdown]
+# ### Explanation
+# We take the 99th percentile, never above `model.max_seq_length`. A row that is longer is not cut but left out of the
+# training, and named here: a whole script or none.
+
+# %%
+max_length = choose_max_length(learnt_lengths.values(), cap)
+examples, left_out = leave_out(examples, learnt_lengths, max_length)
+train = [example for example in examples if example["split"] == "train"]
+longest = max(length for length in learnt_lengths.values() if length <= max_length)
+print(f"longest row: {longest} tokens; chosen length: {max_length}; the most we accept: {cap}")
+print("left out of the training:", ", ".join(left_out) or "no row")
+
+# %% [markdown]
+# ### Key Concepts
+# **Truncation:** cutting what is too long. **Padding:** filling what is short, so that rows of unequal length fit into
+# one block. **Packing:** putting several short rows into one block instead; it saves time, but is right only where
+# attention keeps the rows apart, so that no script reads its neighbour. Notebook 06 packs only where a measurement on
+# the model itself shows that.
+#
+# *Interview question:* How do you choose the maximal length? *A good answer:* from the measured lengths, at a high
+# percentile; I look at what it would cut, and leave those rows out, because a cut row teaches the model not to stop.
 
 # %% [markdown]
 # ### Explanation
@@ -182,19 +216,39 @@ print(f"longest example: {longest} tokens; limit: {settings.model.max_seq_length
 # %%
 from lekhai_helpers.prepare.masking import check_masks, failures, render_mask, tokenize_example
 
-render_mask(tokenize_example(train[0], tokenizer, settings.model.max_seq_length))
+render_mask(tokenize_example(train[0], tokenizer, max_length))
 
 # %% [markdown]
 # ### Explanation
-# The same check for every example, as numbers: nothing cut, one beginning, one end, something to learn in each.
-# *tokens*: length of an example; *learned*: tokens that count; *learned_share*: their share; *truncated*: tokens cut
-# off, which must be 0.
+# The same check for every example the training will see: nothing cut, one beginning, one end, something to learn in
+# each. *tokens*: length of an example; *learned*: tokens that count; *learned_share*: their share; *truncated*: tokens
+# cut off. The counts below it are rows with a fault. Each fault stops the notebook, for training would run on with it
+# and say nothing.
 
 # %%
-masks = check_masks(examples, tokenizer, settings.model.max_seq_length)
+learnt = [example for example in examples if example["split"] != "test"]
+masks = check_masks(learnt, tokenizer, max_length)
 mask_failures = failures(masks)
 print("problems:", mask_failures or "none")
+print((masks[["truncated", "double_bos", "double_eos"]] > 0).sum().to_dict(), "nothing:", (masks.learned == 0).sum())
 masks.describe().round(2).loc[["mean", "min", "max"]]
+
+# %% [markdown]
+# ### Explanation
+# Does the check see anything at all? We spoil one example in three ways and let it look: text that already went through
+# the template once, an answer that brings its own end mark, and a length that is too short. This is what the trainer
+# would have taken without a word.
+
+# %%
+sound = train[0]
+rendered = tokenizer.apply_chat_template(sound["prompt"], tokenize=False)
+script = sound["completion"][0]["content"]
+twice = sound | {"prompt": [{"role": "user", "content": rendered}]}
+two_ends = sound | {"completion": [{"role": "assistant", "content": script + tokenizer.eos_token}]}
+spoilt = [check_masks([twice], tokenizer, 10**6), check_masks([two_ends], tokenizer, 10**6)]
+spoilt.append(check_masks([sound], tokenizer, len(tokenizer(script).input_ids)))
+for found in spoilt:
+    print(failures(found))
 
 # %% [markdown]
 # ### Key Concepts
@@ -220,15 +274,20 @@ leaks.sort_values(leaks.columns[-1], ascending=False).head(5)
 
 # %% [markdown]
 # ### Explanation
-# Everything is written into the run, and the check asserts what must be true of every data set.
+# Everything is written into the run, the chosen length with it, and the check asserts what must be true of every data
+# set: sound masks, no held-out text that is nearly a training text, and few rows left out.
 
 # %%
+from lekhai_helpers.prepare.lengths import save_max_length
+
 assert not mask_failures, mask_failures
-assert longest <= settings.model.max_seq_length, "raise model.max_seq_length"
+assert leaks["jaccard"].max() < 0.8, "a held-out text is nearly a training text: read the first rows above"
+assert len(left_out) <= 0.05 * len(learnt_lengths), "too many rows are too long: raise model.max_seq_length"
 folder = save(examples, table, phase.folder / "dataset")
+save_max_length(folder, max_length, left_out)
 figures = {"rows": len(table), "usable": int(table["usable"].sum()), "examples": len(examples)}
-figures |= {"train_examples": len(train), "longest_tokens": longest}
-manifest = phase.finish({"dataset": folder}, figures)
+figures |= {"train_examples": len(train), "longest_tokens": longest, "max_length": max_length}
+manifest = phase.finish({"dataset": folder}, figures | {"left_out": left_out})
 figures
 
 # %% [markdown]

@@ -30,31 +30,77 @@ print(phase.opening(), base.sentence, sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# First the normal way: every number of the model takes 16 bits. We weigh the numbers themselves, and note the memory of
-# this whole program before.
+# Before anything is loaded: will the training fit? A model's `config.json` gives its shapes, and from the shapes
+# follows the memory, as the weight of a house follows from its plans. The estimate is for the longest row of notebook
+# 03 at the full batch. A large model does not fail politely: the program is gone, and the hour with it.
 
 # %%
-from lekhai_helpers.learn.model import device_memory_mb, load_model, release_memory, unsloth_engine, weights_mb
+from lekhai_helpers.learn import memory
+from lekhai_helpers.learn.model import unsloth_engine
+from lekhai_helpers.prepare.lengths import load_max_length
 
 unsloth_engine()
+config = memory.read_config(base.path)
+estimated = memory.estimate(config, settings, load_max_length(phase.require("dataset")))
+estimated.table()
+
+# %% [markdown]
+# ### Explanation
+# Held against what is free here. If it is too much, one change is named, with what it saves: the one that gives up
+# least. A smaller batch with more accumulation costs only time; shorter rows cost examples; 4-bit weights cost some
+# accuracy.
+
+# %%
+free = memory.free_mb(settings.model.device)
+change = memory.fit(estimated, free)
+print(f"needed: about {estimated.total:.0f} MB; free: {free:.0f} MB")
+print(change.sentence if change else "It fits.")
+
+# %% [markdown]
+# ### Key Concepts
+# **Activations:** what each layer computed on the way forward, kept because the way back needs it. They grow with batch
+# size times row length (counted as Korthikanti et al. 2022 do). **Gradient checkpointing:** keeping only each layer's
+# input and computing the rest again on the way back: less memory, more time. **Optimiser state:** Adam's two running
+# averages for every trained number.
+#
+# *Interview question:* Your training runs out of memory. What do you change first? *A good answer:* the batch size, and
+# the accumulation up by the same factor: the arithmetic of a step stays the same. Only then row length, 4-bit weights,
+# or the rank; and I look which part is the largest before I choose.
+
+# %% [markdown]
+# ### Explanation
+# First the normal way: every number of the model takes 16 bits. We weigh the numbers themselves, and note the memory of
+# this whole program before. Where the 16-bit model would not fit (we leave a fifth for its work), it is not loaded:
+# its weight is then the one computed from the shapes.
+
+# %%
+from lekhai_helpers.learn.model import device_memory_mb, load_model, release_memory, weights_mb
+
+needed = memory.weights_from_shapes(config, four_bit=False)
+roomy = needed * 1.2 < free
 before = device_memory_mb()
-model, tokenizer = load_model(base.path, settings, four_bit=False)
-sixteen = {"weights_mb": weights_mb(model)}
+if roomy:
+    model, tokenizer = load_model(base.path, settings, four_bit=False)
+sixteen = {"weights_mb": weights_mb(model) if roomy else needed}
 
 # %% [markdown]
 # ### Explanation
 # We let it read some scripts, to compare with the 4-bit copy afterwards: how surprised is it? And only after it has
-# worked do we weigh the program again, because a model is drawn into memory page by page as it is used.
+# worked do we weigh the program again, because a model is drawn into memory page by page as it is used. What was not
+# loaded says so, with what it would have needed.
 
 # %%
 from lekhai_helpers.learn.model import perplexity
 from lekhai_helpers.prepare.dataset import load_examples
 
 scripts = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
-sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
-sixteen["program_grew_mb"] = device_memory_mb() - before
-del model
-memory_after_release = release_memory()
+if roomy:
+    sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
+    sixteen["program_grew_mb"] = device_memory_mb() - before
+    del model
+    release_memory()
+else:
+    sixteen |= dict.fromkeys(("perplexity", "program_grew_mb"), memory.not_measured(needed, free))
 
 # %% [markdown]
 # ### Explanation
@@ -161,9 +207,10 @@ from lekhai_helpers.core.run_folder import write_json
 assert touched >= len(strips) // 2 and numbers["trained"] == per_module.sum()
 assert four["weights_mb"] < sixteen["weights_mb"], "4-bit took no less memory than 16-bit"
 lora_file = write_json(phase.folder / "lora_config.json", settings.lora.model_dump())
-figures = {"sixteen_bit": sixteen, "four_bit": four} | numbers
+figures = {"sixteen_bit": sixteen, "four_bit": four, "estimated_mb": round(estimated.total)} | numbers
 manifest = phase.finish({"lora_config": lora_file}, figures)
 
 # %% [markdown]
 # ## What this did not show
-# The memory of training itself: activations and the optimiser come on top. Notebook 06 measures them.
+# What training really takes: the table at the top is an estimate from shapes. Notebook 06 measures one step on the
+# longest row and holds it against this estimate.

@@ -4,7 +4,8 @@
 # **Goal.** So far the model imitated. Now it gets pairs, a better and a worse script for the same brief, and learns to
 # lean towards the better one. Then we decide by a rule whether to keep the result.
 #
-# **Needs** `sft_adapter`, `merged_base`, `dataset`. **Makes** `kept_adapter` and `kept_model`: DPO's, or the old ones.
+# **Needs** `sft_adapter`, `merged_base`, `dataset`, `refinement`, `exported_model`. **Makes** `kept_adapter` and
+# `kept_model`: the aligned ones, or the old ones.
 
 # %% [markdown]
 # ### Explanation
@@ -18,15 +19,18 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %% [markdown]
 # ### Explanation
-# We open the run. The model begins as the fine-tuned one of notebook 06.
+# We open the run and first ask whether the settings of the alignment fit together: a contradiction found after an hour
+# would cost that hour. The model begins as the fine-tuned one of notebook 06.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.learn.model import load_model
+from lekhai_helpers.learn.preference import check_method
 from lekhai_helpers.prepare.bases import load_pointer
 
 phase = open_phase("10_preference_alignment", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
+check_method(settings)
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
 model, tokenizer = load_model(base.path, settings, adapter=adapter)
 print(phase.opening())
@@ -36,6 +40,8 @@ print(phase.opening())
 # **DPO** (direct preference optimization, Rafailov et al. 2023): make the better answer more likely and the worse one
 # less likely, compared with a frozen copy of the model (the *reference*), so that it does not run away.
 # **Policy:** the model being trained. **Margin:** how much more the policy prefers the better side than the reference.
+# **KTO** (Ethayarajh et al. 2024) learns from single scripts with a thumb up or down, as a curator gives them.
+# **ORPO** (Hong et al. 2024) needs no reference. Both are a setting away: `dpo.method`.
 #
 # *Interview question:* Why not take random bad text as the worse side? *A good answer:* the model can already tell
 # that apart; it reaches full accuracy at once and learns nothing. The worse side must be nearly good.
@@ -43,46 +49,78 @@ print(phase.opening())
 # %% [markdown]
 # ### Explanation
 # The pairs. The better side is always a script from the training rows. The worse side is mostly what the model itself
-# writes for the same brief today, cut to a similar length; a few are the good script with one planted defect.
+# writes for the same brief today; a few are the good script with one planted defect. Both sides must have about as many
+# tokens: a sample that is too long is cut at the end of a row, one that does not fit is drawn once more, and what still
+# does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of the pairs.
 
 # %%
-from lekhai_helpers.learn.preference import check_pairs, make_pairs
+from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.learn.pairs import make_pairs
+from lekhai_helpers.learn.thumbs import load_thumbs
 from lekhai_helpers.prepare.dataset import load_examples
+from lekhai_helpers.prepare.lengths import load_max_length
 
-pairs = make_pairs(model, tokenizer, load_examples(phase.require("dataset"), "train"), settings)
+dataset = phase.require("dataset")
+max_length = load_max_length(dataset)
 
 # %% [markdown]
 # ### Explanation
-# One pair, read by a person. Where did the worse side come from, and what makes it worse?
+# The switch. A curator's scripts may be as long as the model can read; our own pairs keep to the length that notebook
+# 03 chose.
 
 # %%
-pair = pairs[0]
-print(f"THE WORSE SIDE IS {pair.source}\n\nBETTER\n{pair.chosen[:400]}\n\nWORSE\n{pair.rejected[:400]}")
+if settings.dpo.method == "kto":
+    material, left_out = load_thumbs(data_file(settings.dpo.thumbs), settings.system_prompt), {}
+    max_length = settings.model.max_seq_length
+else:
+    material, left_out = make_pairs(model, tokenizer, load_examples(dataset, "train"), settings, max_length)
 
 # %% [markdown]
 # ### Explanation
-# Both sides must fit whole; the cell stops where one does not. Compare *mean_chosen_tokens* with
-# *mean_rejected_tokens* yourself: if they lie far apart, the model may learn "longer is better" or "shorter is
-# better". *longest* is the longest side in tokens; the table counts where the worse sides came from.
+# The first and the last one, read by a person. Where did the worse side come from, and what makes it worse?
+
+# %%
+print(*(one.shown() for one in (material[0], material[-1])), sep="\n" + "=" * 60 + "\n\n")
+
+# %% [markdown]
+# ### Explanation
+# The check. The cell stops where the two sides of a pair are the same, where they differ by more than a fifth in
+# tokens, where a pair stands twice, or where a side would be cut: a side without its end teaches never to stop. What
+# passes is written to a file, each line with its source and the training row it came from.
 
 # %%
 import pandas as pd
 
-lengths = check_pairs(pairs, tokenizer, settings.model.max_seq_length)
-sources = pd.Series([pair.source for pair in pairs]).value_counts()
-print(lengths)
-sources.to_frame("pairs")
+from lekhai_helpers.learn.pairs import length_figures, save_rows
+from lekhai_helpers.learn.preference import check_material
+
+checked = check_material(material, tokenizer, max_length)
+save_rows(material, phase.folder / "pairs.jsonl")
+print(f"left out: {dict(left_out) or 'none'}", length_figures(checked), sep="\n")
+pd.DataFrame(checked)["source"].value_counts().to_frame("rows")
 
 # %% [markdown]
 # ### Explanation
-# The alignment. *Beta* says how firmly the policy is held to the reference, *sft_weight* how much plain imitation stays
-# in. Watch *margin* and *accuracy*: both should rise slowly. A jump to the top at once means the pairs were too easy.
+# The lengths, drawn. All points must lie in the grey band, and about as many above the line as below it. If most lay on
+# one side, "longer is better" or "shorter is better" could be all there is to learn. (Thumbs have no second side; for
+# them the table is shown.)
 
 # %%
-from lekhai_helpers.learn.preference import train_dpo
+from lekhai_helpers.core.plots import pair_lengths
+
+pair_lengths(pd.DataFrame(checked)) if "chosen" in checked[0] else pd.DataFrame(checked)
+
+# %% [markdown]
+# ### Explanation
+# The alignment. *Beta* says how firmly the policy is held to the reference, *sft_weight* how much plain imitation of
+# the better side stays in. Watch *margin* and *accuracy*: both should rise slowly. On the first step both are zero,
+# because policy and reference are still the same.
+
+# %%
+from lekhai_helpers.learn.preference import align
 
 settings.table().filter(regex=r"^dpo\.", axis=0).pipe(print)
-log = train_dpo(model, tokenizer, pairs, settings, phase.folder / "dpo", phase.ledger)
+log = align(model, tokenizer, material, settings, phase.folder / "dpo", phase.ledger, max_length)
 
 # %% [markdown]
 # ### Explanation
@@ -94,21 +132,31 @@ from lekhai_helpers.core.plots import reward_curves
 reward_curves(phase.ledger.metrics("10_preference_alignment"))
 
 # %% [markdown]
+# ### Key Concepts
+# **Alarm:** a known sign of a preference training that went wrong. Each one is printed with its evidence, also when it
+# stays quiet: that nothing was found says something only where somebody looked.
+#
+# *Interview question:* The margin grows, so all is well? *A good answer:* not yet. The margin also grows when both
+# sides become less likely and the worse one only falls faster. So look at the better side's own reward, and at what
+# the model writes.
+
+# %% [markdown]
 # ### Explanation
-# Alarms: known signs of a training that went wrong, each said in words. None is the good case.
+# Three alarms over the log. *Too easy:* every pair told apart almost from the start. *Better side sinking:* its reward
+# falls while the margin grows, judged by a trend over all steps. *Flat loss:* the loss stays at the natural logarithm
+# of 2, where a model that prefers neither side stands.
 
 # %%
-from lekhai_helpers.learn.preference import alarms
+from lekhai_helpers.learn.alarms import log_alarms
 
-warnings = alarms(log)
-print(*(warnings or ["no alarm"]), sep="\n")
+alarms = log_alarms(log)
+print(*alarms, sep="\n")
 
 # %% [markdown]
 # ### Explanation
 # The new strips are saved, once alone and once added into the base, and the briefs are read again.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
 from lekhai_helpers.prepare.dataset import load_briefs
 from lekhai_helpers.ship.export import save_adapter, save_merged_16bit
@@ -130,7 +178,8 @@ after = summarize_stage(phase.ledger, "dpo", rows)
 
 # %% [markdown]
 # ### Explanation
-# Before and after DPO, on the same briefs. The figures of the fine-tuned model are read back from its notebook.
+# Before and after the alignment, on the same briefs. The figures of the fine-tuned model are read back from its
+# notebook.
 
 # %%
 phase.require("refinement")
@@ -139,20 +188,46 @@ pd.DataFrame({"sft": before, "dpo": after}).round(3)
 
 # %% [markdown]
 # ### Explanation
-# The verdict, by a rule written before: keep DPO only if no fewer tables are valid, at most 5 texts in 100 fewer stop
-# by themselves, and the length did not drift by more than 15%. Otherwise the fine-tuned model goes on. KEEP means "no
-# harm found on these briefs", not "people like it better", and a difference of a few texts may be chance. Both endings
-# are fine.
+# Two more alarms, over what is written: did the texts grow or shrink, and are fewer of them valid tables? All five go
+# into the ledger.
 
 # %%
-from lekhai_helpers.learn.preference import verdict
+from lekhai_helpers.learn.alarms import drift_alarms, write_alarms
 
-keep, reasons = verdict(before, after)
-print("KEEP" if keep else "DROP", *reasons, sep="\n")
+alarms += drift_alarms(before, after)
+write_alarms(phase.ledger, alarms)
+print(*alarms[-2:], sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# The winner goes on to notebook 12. If DPO is dropped, the fine-tuned model is passed on unchanged.
+# Text against text: for each brief and seed the old and the new script are compared by what can be counted, and the
+# first fact that differs decides: valid for the film's length, a valid table at all, the brand named, no row twice,
+# clearly more Bengali letters. The *sign test* says how often a result as lopsided as this would come by chance alone.
+
+# %%
+from lekhai_helpers.measure.pairwise import compare
+
+comparison = compare(phase.ledger.responses("sft"), rows, briefs)
+phase.ledger.summarize("dpo", "won against sft", comparison.share, n=comparison.decided, note=comparison.sentence)
+print(comparison.sentence)
+pd.DataFrame(comparison.decisions).groupby(["better", "why"]).size().to_frame("texts")
+
+# %% [markdown]
+# ### Explanation
+# The verdict, by a rule written before: keep the new strips only if no fewer tables are valid, the comparison does not
+# favour the fine-tuned model (*sft*), at most 5 texts in 100 fewer stop by themselves, and the length did not drift by
+# more than 15%. Otherwise the fine-tuned model goes on. KEEP means "no harm found on these briefs", not "people like it
+# better", and a difference of a few texts may be chance. Both endings are fine.
+
+# %%
+from lekhai_helpers.measure.pairwise import verdict
+
+keep, reasons = verdict(before, after, comparison)
+print("KEEP: the aligned model goes on" if keep else "DROP: the fine-tuned model goes on", *reasons, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# The winner goes on to notebook 12. If the alignment is dropped, the fine-tuned model is passed on unchanged.
 
 # %%
 from lekhai_helpers.prepare.bases import Base, save_pointer
@@ -160,22 +235,32 @@ from lekhai_helpers.prepare.bases import Base, save_pointer
 exported = phase.require("exported_model")
 old = exported / "adapter", exported / "merged"
 kept_adapter, kept_model = (new_adapter, new_model) if keep else old
+kept = "dpo" if keep else "sft"
 
 # %% [markdown]
 # ### Explanation
-# The check and the manifest. The names say which stage was kept, so that nobody has to guess later.
+# The winner's names say which stage was kept, so that nobody has to guess later.
 
 # %%
-kept = "dpo" if keep else "sft"
 title = f"{settings.title}, kept stage: {kept}"
 outputs = {}
 for name, place in (("kept_adapter", kept_adapter), ("kept_model", kept_model)):
     outputs[name] = save_pointer(Base(str(place), title, base.licence, title), phase.folder / f"{name}.json")
+
+# %% [markdown]
+# ### Explanation
+# The check and the manifest.
+
+# %%
 assert len(log) == settings.dpo.max_steps and len(rows) == len(briefs) * len(settings.evaluation.seeds)
-figures = {"verdict": "keep" if keep else "drop", "kept": kept, "reasons": reasons, "alarms": warnings, "dpo": after}
-manifest = phase.finish(outputs, figures | {"pairs": lengths})
+assert len(alarms) == 5 and len(comparison.decisions) == len(rows)
+figures = {"verdict": "keep" if keep else "drop", "kept": kept, "reasons": reasons, "dpo": after}
+figures |= {"method": settings.dpo.method, "pairs": length_figures(checked), "left_out": dict(left_out)}
+figures |= {"alarms": [f"{one.name}: {one.words}" for one in alarms if one.rang], "comparison": comparison.sentence}
+manifest = phase.finish(outputs, figures)
 
 # %% [markdown]
 # ## What this did not show
 # That people prefer the new scripts. The better side was "written by us", not "liked by the audience"; real
-# preferences come from real readers.
+# preferences come from real readers, whose thumbs KTO can learn from. And what was compared is what can be counted:
+# a dull script and a witty one are a tie here.

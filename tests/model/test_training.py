@@ -1,10 +1,14 @@
 """Supervised fine-tuning with real Unsloth and TRL on a tiny model: it learns, only what it should, and again."""
 
+import re
+
 import pytest
 
 from lekhai_helpers.core.ledger import Ledger
+from lekhai_helpers.learn.callbacks import TrainingError
+from lekhai_helpers.learn.checkpoints import what_is_broken
 from lekhai_helpers.learn.model import attach_lora, load_model
-from lekhai_helpers.learn.training import TrainingError, TrainingResult, short_lora_training, train_sft
+from lekhai_helpers.learn.training import TrainingResult, short_lora_training, train_sft
 
 
 @pytest.fixture
@@ -41,7 +45,9 @@ def test_the_loss_falls_and_the_same_seed_gives_the_same_losses(fresh, examples,
     table = ledger.metrics("06_fine_tuning")
     in_ledger = table[table["name"] == "loss"]
     assert list(zip(in_ledger["step"], in_ledger["value"], strict=True)) == first.train_loss
-    assert set(table["name"]) >= {"loss", "eval_loss", "learning_rate", "grad_norm"}
+    assert set(table["name"]) >= {"loss", "eval_loss", "learning_rate", "grad_norm", "memory_mb"}
+    speeds = table.loc[table["name"] == "tokens_per_second", "value"]
+    assert len(speeds) == 7 and (speeds > 0).all(), "one for every logged step but the first"
     second = train(fresh, examples, settings, tmp_path / "b")
     assert second.train_loss == first.train_loss and second.validation_loss == first.validation_loss
 
@@ -81,7 +87,130 @@ def test_an_interrupted_training_goes_on_at_its_last_checkpoint(fresh, examples,
     again = train(fresh, examples, settings, tmp_path / "a")
     assert (again.train_loss, again.validation_loss) == (whole.train_loss, whole.validation_loss)
     said = capsys.readouterr().out
-    assert "step    5 of 8" in said and "step    4 of 8" not in said
+    assert "going on from step 4" in said and "step    5 of 8" in said and "step    4 of 8" not in said
+
+
+def cut(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda place: cut(place / "adapter_model.safetensors", 3000), "adapter_model.safetensors is missing or cut"),
+        (lambda place: cut(place / "optimizer.pt", 3000), "optimizer.pt is missing or cut"),
+        (lambda place: (place / "rng_state.pth").unlink(), r"the state of the dice \(rng_state.pth\) is missing"),
+        (lambda place: cut(place / "trainer_state.json", 50), "trainer_state.json is missing or cut"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_passed_over(
+    fresh, examples, settings, tmp_path, capsys, monkeypatch, spoil, words
+):
+    """A Drive that was not done copying leaves a checkpoint that looks like one; the one before it still counts."""
+    often = with_steps(settings, eval_every=2)
+    folder = tmp_path / "a"
+    whole = train(fresh, examples, often, folder)
+    assert what_is_broken(folder / "checkpoint-6") is None
+    (folder / "checkpoint-8").rename(folder / "checkpoint-7")  # as if it had been killed just after step 7
+    spoil(folder / "checkpoint-7")
+    capsys.readouterr()
+    again = train(fresh, examples, often, folder)
+    said = capsys.readouterr().out
+    assert again.train_loss == whole.train_loss
+    assert "the checkpoint of step 7 is passed over" in said and "going on from step 6" in said
+    assert re.search(words, said)
+
+
+def test_a_checkpoint_is_written_after_so_many_minutes(fresh, examples, settings, tmp_path):
+    """On a slow machine an hour can lie between two looks at the validation rows."""
+    train(fresh, examples, with_steps(settings, checkpoint_minutes=60.0, max_steps=3, eval_every=8), tmp_path / "slow")
+    train(fresh, examples, with_steps(settings, checkpoint_minutes=1e-9, max_steps=3, eval_every=8), tmp_path / "fast")
+    found = {name: sorted(path.name for path in (tmp_path / name).glob("checkpoint-*")) for name in ("slow", "fast")}
+    assert found["slow"] == ["checkpoint-3"] and found["fast"] == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_the_weights_of_the_most_valid_answers_are_kept(fresh, examples, settings, tmp_path, ledger):
+    """The validation loss is lowest elsewhere; the score decides, and of equal scores the earliest."""
+    scores = iter([0.25, 0.75, 0.75, 0.5])
+    seen = []
+
+    def score(model, tokenizer):
+        seen.append({name: p.detach().clone() for name, p in model.named_parameters() if "lora_" in name})
+        return next(scores)
+
+    often = with_steps(settings, keep="contract", eval_every=2)
+    model, tokenizer = fresh()
+    result = train_sft(
+        model, tokenizer, examples[:8], examples[8:10], often, tmp_path / "a", score=score, ledger=ledger
+    )
+    assert result.valid_answers == [(2, 0.25), (4, 0.75), (6, 0.75), (8, 0.5)] and result.kept_step == 4
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            assert parameter.equal(seen[1][name]) and not parameter.equal(seen[3][name])
+    table = ledger.metrics("06_fine_tuning")
+    assert list(table.loc[table["name"] == "eval_valid_answers", "value"]) == [0.25, 0.75, 0.75, 0.5]
+
+
+def test_taking_the_score_does_not_change_the_training(fresh, examples, settings, tmp_path):
+    """A score throws dice and switches the model to writing; both must be put back."""
+    import torch
+
+    def score(model, tokenizer):
+        model.eval()
+        return float(torch.rand(1)) * 0
+
+    dropout = settings.model_copy(update={"lora": settings.lora.model_copy(update={"dropout": 0.5})})
+    without = train(fresh, examples, dropout, tmp_path / "a")
+    scored = train(fresh, examples, with_steps(dropout, keep="contract"), tmp_path / "b", score=score)
+    assert scored.train_loss == without.train_loss
+
+
+def test_keeping_by_contract_needs_a_score(fresh, examples, settings, tmp_path):
+    with pytest.raises(TrainingError, match="no score was given"):
+        train(fresh, examples, with_steps(settings, keep="contract"), tmp_path / "a")
+
+
+@pytest.fixture
+def other_rows(examples):
+    """Validation rows of another world: the more is learned from the scripts, the worse these are foretold."""
+    answer = [{"role": "assistant", "content": "XQZ 7391 JKW 8264"}]
+    return [example | {"completion": answer} for example in examples[8:10]]
+
+
+def test_the_training_stops_early_where_the_validation_loss_rises(fresh, examples, other_rows, settings, tmp_path):
+    """The weights from before the rise are the ones that are kept."""
+    patient = with_steps(settings, max_steps=12, eval_every=1, patience=2)
+    result = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
+    best = min(result.validation_loss, key=lambda pair: pair[1])[0]
+    assert result.kept_step == best and result.steps == best + 2 < 12 == result.planned
+
+
+def test_patience_survives_a_resume(fresh, examples, other_rows, settings, tmp_path):
+    """A counter that begins anew with every disconnect never comes to its end."""
+    patient = with_steps(settings, max_steps=12, eval_every=1, patience=2)
+    whole = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
+    newest = max((tmp_path / "a").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    (newest / "trainer_state.json").unlink()
+    again = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
+    assert (again.steps, again.kept_step) == (whole.steps, whole.kept_step)
+
+
+def test_the_curves_are_also_written_for_tensorboard(fresh, examples, settings, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = train(fresh, examples, with_steps(settings, tracker="tensorboard"), tmp_path / "a")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert [step for step, _ in losses] == [step for step, _ in result.train_loss]
+    assert [loss for _, loss in losses] == pytest.approx([loss for _, loss in result.train_loss], rel=1e-5)
+
+
+def test_packing_is_refused_where_rows_would_read_each_other(fresh, examples, settings, tmp_path, monkeypatch):
+    import lekhai_helpers.learn.training as training
+
+    monkeypatch.setattr(training, "rows_kept_apart", lambda model, tokenizer: (False, "row 2 reads row 1"))
+    with pytest.raises(TrainingError, match="sft.packing would mix the rows: row 2 reads row 1; set sft.packing=false"):
+        train(fresh, examples, with_steps(settings, packing=True), tmp_path / "a")
 
 
 def test_a_training_that_was_done_is_not_driven_a_step_too_far(fresh, examples, settings, tmp_path):
@@ -111,9 +240,35 @@ def test_three_gradients_that_are_not_finite_stop_the_training(fresh, examples, 
     model, tokenizer = fresh()
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if ".lora_A." in name).fill_(float("nan"))
-    with pytest.raises(TrainingError, match="not finite three times in a row: lower sft.learning_rate"):
+    with pytest.raises(TrainingError, match="three times in a row, at step 3: lower sft.learning_rate"):
         train_sft(model, tokenizer, examples[:8], examples[8:10], settings, tmp_path / "a", ledger=ledger)
-    assert ledger.metrics("06_fine_tuning")["step"].max() <= 4
+    assert ledger.metrics("06_fine_tuning")["step"].max() == 2, "the third step's gradient must not be applied"
+
+
+def test_two_gradients_that_are_not_finite_in_a_row_are_forgiven():
+    """In 16 bits a single overflow is ordinary; only three in a row say that nothing more will come."""
+    import types
+
+    import torch
+
+    from lekhai_helpers.learn.callbacks import stop_on_broken_gradient
+
+    watch, model = stop_on_broken_gradient(), torch.nn.Linear(1, 1)
+
+    def step(value, fp16=False, number=20):
+        model.weight.grad = torch.full((1, 1), value)
+        watch.on_pre_optimizer_step(
+            types.SimpleNamespace(fp16=fp16), types.SimpleNamespace(global_step=number), None, model=model
+        )
+
+    for value in (float("nan"), float("inf"), 1.0, float("nan"), float("nan"), 1.0):
+        step(value)
+    for _ in range(8):
+        step(float("inf"), fp16=True, number=3)
+    step(float("nan"))
+    step(float("nan"))
+    with pytest.raises(TrainingError, match="at step 21"):
+        step(float("nan"))
 
 
 def test_the_donors_short_training_learns_plain_text_and_outlines(fresh, examples, settings, tmp_path):
@@ -126,7 +281,7 @@ def test_the_donors_short_training_learns_plain_text_and_outlines(fresh, example
 
 
 def result(validation, best_step=4):
-    return TrainingResult([(1, 3.0), (8, 0.5)], validation, best_step, 8, 1.0, 1.0)
+    return TrainingResult([(1, 3.0), (8, 0.5)], validation, best_step, 8, 1.0, 1.0, [], 8)
 
 
 def test_overfitting_is_said_in_words():
@@ -138,3 +293,8 @@ def test_overfitting_is_said_in_words():
         and "learn by heart" in said
     )
     assert "once only" in result([(8, 1.0)]).overfitting
+
+
+def test_the_validation_gap_is_that_of_the_kept_step():
+    assert result([(4, 1.0), (8, 1.4)], best_step=8).validation_gap == pytest.approx(0.9)
+    assert result([(1, 3.5), (8, 1.4)], best_step=1).validation_gap == pytest.approx(0.5)

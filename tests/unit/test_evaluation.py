@@ -1,4 +1,6 @@
-"""The figures every stage is compared by: intervals that are honest, distances that are distances."""
+"""The figures every stage is compared by: intervals that are honest, briefs that are compared with themselves."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -9,10 +11,9 @@ from lekhai_helpers.measure.evaluation import (
     paired_difference,
     problem_counts,
     summarize_stage,
-    tone_test,
+    text_figures,
+    valid_by_brief,
     wilson,
-    with_tone,
-    word_distance,
     write_scripts,
 )
 from lekhai_helpers.prepare.dataset import Brief
@@ -69,25 +70,6 @@ def test_briefs_are_drawn_and_not_texts():
 def test_stages_without_a_common_brief_cannot_be_compared():
     with pytest.raises(ValueError, match="no brief in common"):
         paired_difference(texts(a=[True]), texts(b=[True]), seed=1)
-
-
-def test_word_distance_is_0_for_the_same_words_and_1_for_none_shared():
-    assert word_distance(["রং হাসে ঘর"], ["ঘর হাসে রং"]) == 0.0
-    assert word_distance(["রং হাসে"], ["চা গরম"]) == 1.0
-    assert word_distance(["রং"], []) == word_distance([], []) == 1.0
-
-
-def test_word_distance_counts_shares_and_not_lengths():
-    """Rounding must not make the root of a negative number, which is no number at all."""
-    for words in ("ক", "ক খ গ", "ক ক খ গ ঘ ঙ চ"):
-        for times in (2, 3, 7):
-            assert word_distance([words], [words] * times) == pytest.approx(0.0, abs=1e-7)
-
-
-def test_word_distance_is_symmetric_and_the_published_value():
-    """Half the words shared: the divergence of (1, 0) and (1/2, 1/2) is 0.3113 bits, and its root is 0.5579."""
-    a, b = ["ক"], ["ক খ"]
-    assert word_distance(a, b) == word_distance(b, a) == pytest.approx(0.5579, abs=1e-4)
 
 
 BRIEFS = [Brief(f"b{n}", "রং", "উষ্ণ", 30, "ঝিলমাটি", "রং", f"লিখুন {n}") for n in range(2)]
@@ -178,12 +160,51 @@ def test_problems_are_counted_without_their_numbers():
     assert problem_counts(rows) == {"row has an empty cell": 2, "line(s) stand outside the table": 1}
 
 
-def test_the_tone_test_hears_a_writer_that_listens_and_one_that_does_not(settings):
-    def listens(prompts, seed):
-        return [Generation("হাসি মজা" if "মজার" in p[1]["content"] else "চোখে জল", 2, True, 0.1) for p in prompts]
+def test_each_brief_is_held_to_its_own_grammar_and_only_where_asked(settings):
+    given = []
 
-    heard = tone_test(listens, BRIEFS, ("উষ্ণ", "মজার"), settings)
-    assert heard == {"between": 1.0, "within": 0.0, "texts": 6}
-    deaf = tone_test(lambda prompts, seed: [Generation("একই কথা", 2, True, 0.1)] * 2, BRIEFS, ("ক", "খ"), settings)
-    assert deaf["between"] == deaf["within"] == 0.0
-    assert with_tone("লিখুন।", "উষ্ণ") == "লিখুন। টোন: উষ্ণ।"
+    def held(prompts, seed, grammars=None):
+        given.append(grammars)
+        return writer(prompts, seed)
+
+    briefs = [replace(BRIEFS[0], prompt="একটা witty ad"), replace(BRIEFS[1], brand="Rongdhonu")]
+    write_scripts(held, briefs, settings, [1])
+    write_scripts(held, briefs, settings, [1, 2], constrained=True)
+    assert given[0] is None and given[1] == given[2] and len(given) == 3
+    first, second = (grammar.words for grammar in given[1])
+    assert {"witty", "ad"} <= set(first) and "Rongdhonu" not in first and "Rongdhonu" in second
+
+
+def test_a_writer_without_grammars_cannot_be_constrained(settings):
+    with pytest.raises(TypeError, match="positional argument"):
+        write_scripts(writer, BRIEFS, settings, [1], constrained=True)
+
+
+def test_the_shares_of_each_brief_come_in_the_order_of_the_briefs():
+    rows = texts(b=[True, False], a=[True])
+    assert list(valid_by_brief(rows).items()) == [("b", 0.5), ("a", 1.0)]
+
+
+def test_two_ways_of_writing_are_counted_alike(settings):
+    rows = write_scripts(writer, BRIEFS, settings, [1])
+    twice = write_scripts(
+        lambda p, s: [Generation(GOOD + "\n" + GOOD.split("\n")[2], 40, True, 2.0)] * 2, BRIEFS, settings, [1]
+    )
+    assert text_figures(rows) == {
+        "valid_share": 0.5,
+        "stopped_share": 0.5,
+        "tokens_per_second": 21.0,
+        "bengali_share": 1.0,
+        "rows": 2.0,
+        "repeated_rows": 0.0,
+        "words_per_cell": 2.5,
+    }
+    assert text_figures(twice)["repeated_rows"] == 1.0 and text_figures(twice)["tokens_per_second"] == 20.0
+
+
+def test_texts_without_a_table_have_no_words_per_cell_rather_than_0(settings):
+    rows = write_scripts(lambda prompts, seed: [Generation("না", 1, True, 0.0)] * 2, BRIEFS, settings, [1])
+    figures = text_figures(rows)
+    assert figures["rows"] == 0 and all(
+        figures[name] != figures[name] for name in ("words_per_cell", "bengali_share", "tokens_per_second")
+    )

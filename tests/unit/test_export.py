@@ -136,6 +136,46 @@ def test_the_adapter_comes_without_the_card_that_names_this_machine(tmp_path):
     assert (folder / "adapter_model.safetensors").exists()
 
 
+# --- how the two forms are compared
+
+NINE_B, ONE_B, EMBEDDED = 9_241_705_984, 999_885_952, 122_000_000
+
+
+@pytest.mark.parametrize(
+    ("numbers", "memory_gb", "bits", "prompts"),
+    [
+        (EMBEDDED, 6, 32, 4),
+        (ONE_B, 12, 32, 4),
+        (ONE_B, 15, 32, 4),
+        (NINE_B, 12, 0, 0),
+        (NINE_B, 15, 0, 0),
+        (NINE_B, 24, 16, 2),
+        (NINE_B, 80, 32, 4),
+    ],
+)
+def test_the_comparison_takes_the_finest_form_that_fits(numbers, memory_gb, bits, prompts):
+    """A 9B in 32 bits is 37 GB: on a card of 12 GB notebook 08 would end in an out-of-memory error."""
+    form = export.comparison_form(numbers, memory_gb)
+    assert (form.bits, form.prompts) == (bits, prompts)
+
+
+def test_what_is_not_measured_is_said():
+    exact, coarse, none = (export.comparison_form(NINE_B, memory, "the card has") for memory in (80, 24, 12))
+    assert "Not measured" not in exact.sentence and (exact.most_distance, exact.least_same_next) == (0.005, 0.95)
+    assert "Not measured: how much of the difference is 16-bit rounding" in coarse.sentence
+    assert coarse.most_distance > exact.most_distance and coarse.least_same_next < exact.least_same_next
+    assert none.sentence.startswith("Not compared") and "the card has 12.0 GB" in none.sentence
+    assert "run notebook 08 where 23 GB are free" in none.sentence
+
+
+@pytest.mark.parametrize(("profile", "bits"), [("cpu", 32), ("rtx5070", 0)])
+def test_the_plan_asks_the_device_the_profile_computes_on(monkeypatch, profile, bits):
+    """A desktop with a small card often has plenty of main memory, and the other way round."""
+    monkeypatch.setattr(export, "machine", lambda: {"gpu_memory_gb": 12.0, "ram_free_gb": 64.0})
+    monkeypatch.setattr(export, "model_numbers", lambda path, settings: NINE_B)
+    assert export.comparison_plan("base", resolve("lekhai", profile)).bits == bits
+
+
 # --- the model card
 
 

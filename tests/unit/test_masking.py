@@ -72,6 +72,36 @@ def test_a_text_rendered_before_it_was_tokenized_has_two_bos(with_template):
     assert "two BOS" in failures(only(with_template("{{ bos_token }}" + TEMPLATE)))[0]
 
 
+def test_a_prompt_rendered_beforehand_has_two_bos(tokenizer):
+    """Pre-rendered text put into a message passes the template a second time; the first BOS is then in the middle."""
+    rendered = tokenizer.apply_chat_template(EXAMPLE["prompt"], tokenize=False)
+    found = only(tokenizer, EXAMPLE | {"prompt": [{"role": "user", "content": rendered}]})
+    assert "two BOS" in failures(found)[0]
+
+
+@pytest.mark.parametrize("ending", ["<eos>", "<eos>\n"])
+def test_an_answer_rendered_beforehand_has_two_end_tokens(tokenizer, ending):
+    """With the line break many templates write, the two end tokens are no neighbours."""
+    answer = [{"role": "assistant", "content": EXAMPLE["completion"][0]["content"] + ending}]
+    assert "two end tokens" in failures(only(tokenizer, EXAMPLE | {"completion": answer}))[0]
+
+
+def test_a_tokenizer_whose_bos_is_its_eos_is_not_blamed(tokenizer):
+    """GPT-2 and others have one mark for both: two of them, at the beginning and the end, are right."""
+    before = tokenizer.bos_token
+    tokenizer.bos_token = "<eos>"
+    try:
+        assert failures(only(tokenizer)) == []
+    finally:
+        tokenizer.bos_token = before
+
+
+def test_the_real_template_of_the_base_passes(with_template):
+    from lekhai_helpers.prepare.embedded import CHAT_TEMPLATE
+
+    assert failures(only(with_template(CHAT_TEMPLATE))) == []
+
+
 def test_a_template_and_data_that_both_end_the_turn_are_found(with_template):
     assert "two end tokens" in failures(only(with_template(TEMPLATE.replace("{{ eos_token }}", "<eos><eos>"))))[0]
 
@@ -89,6 +119,12 @@ def test_a_cut_example_is_found(tokenizer):
     found = only(tokenizer, max_length=70)
     assert found.truncated.iloc[0] > 0
     assert failures(found)[0].startswith("1 example(s) are cut")
+
+
+def test_an_empty_answer_without_an_end_leaves_nothing_to_learn(with_template):
+    empty = EXAMPLE | {"completion": [{"role": "assistant", "content": ""}]}
+    found = only(with_template(TEMPLATE.replace("{{ eos_token }}", "")), empty)
+    assert "have nothing to learn" in failures(found)[0]
 
 
 def test_an_example_with_nothing_to_learn_is_found(tokenizer):

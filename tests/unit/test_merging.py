@@ -1,4 +1,4 @@
-"""The preflight finds what makes a merge impossible or silently useless, and the repair puts back what is lost."""
+"""mergekit gets the configuration that was meant, and the repair after it puts back what is lost."""
 
 import json
 from pathlib import Path
@@ -8,125 +8,102 @@ import pytest
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import write_json, write_text
 from lekhai_helpers.prepare.merging import (
+    FROM_A_BASE,
     MergeError,
-    blocks,
-    check_mergeable,
-    preflight_table,
-    read_config,
+    linked_copy,
+    local_folder,
+    merge_config,
     repair_merge,
-    rope_bases,
-    slerp_config,
+    run_merge,
 )
 
-CONFIG = {
-    "architectures": ["Gemma3ForCausalLM"],
-    "num_hidden_layers": 18,
-    "hidden_size": 640,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "head_dim": 256,
-    "intermediate_size": 2048,
-    "vocab_size": 34_385,
-    "rope_parameters": {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}},
-    "tie_word_embeddings": True,
-    "dtype": "bfloat16",
-    "eos_token_id": 1,
-}
+MERGE = resolve("lekhai", "smoke").merge
+CONFIG = {"architectures": ["Gemma3ForCausalLM"], "vocab_size": 34_385, "hidden_size": 8, "eos_token_id": 1}
 
 
-def found(second, first=CONFIG):
-    """Return what the preflight finds: name of the check to its verdict, passes left out."""
-    return {check.what: check.verdict for check in check_mergeable(first, second) if check.verdict != "pass"}
-
-
-def test_two_children_of_one_base_pass_every_check():
-    assert found(dict(CONFIG)) == {}
-    assert blocks(check_mergeable(CONFIG, dict(CONFIG))) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "what", "verdict"),
-    [
-        ({"architectures": ["Qwen2ForCausalLM"]}, "architectures", "block"),
-        ({"num_hidden_layers": 26}, "num_hidden_layers", "block"),
-        ({"hidden_size": 1152}, "hidden_size", "block"),
-        ({"num_attention_heads": 8}, "num_attention_heads", "block"),
-        ({"num_key_value_heads": 2}, "num_key_value_heads", "block"),
-        ({"head_dim": 128}, "head_dim", "block"),
-        ({"intermediate_size": 6912}, "intermediate_size", "block"),
-        ({"rope_parameters": {"rope_theta": 1e4}}, "rope base", "block"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings", "block"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "already quantised", "block"),
-        ({"vocab_size": 262_144}, "vocab_size", "warn"),
-        ({"dtype": "float16"}, "dtype", "warn"),
-    ],
-)
-def test_each_difference_is_found_alone_and_by_name(change, what, verdict):
-    assert found(CONFIG | change) == {what: verdict}
-    assert found(CONFIG, first=CONFIG | change) == {what: verdict}
-
-
-def test_every_finding_has_a_consequence_in_words():
-    checks = check_mergeable(CONFIG, CONFIG | {"hidden_size": 1152, "vocab_size": 9})
-    assert blocks(checks) == ["hidden_size: 640 against 1152, so the tensors have different widths and cannot be added"]
-    table = preflight_table(checks)
-    assert len(table) == len(checks)
-    assert (table["consequence"] != "").sum() == 2
-
-
-def test_what_only_one_config_says_is_a_warning():
-    """transformers leaves a value out of config.json where it is the default: that is no difference yet."""
-    without = {key: value for key, value in CONFIG.items() if key != "tie_word_embeddings"}
-    assert found(without) == {"tie_word_embeddings": "warn"}
-
-
-def test_older_ways_to_write_the_same_config_are_no_difference():
-    old = {key: value for key, value in CONFIG.items() if key not in ("rope_parameters", "dtype")}
-    old |= {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "torch_dtype": "bfloat16"}
-    assert found(old) == {}
-    assert found(old | {"torch_dtype": "float16"}) == {"dtype": "warn"}
-    assert found(old | {"rope_local_base_freq": 5e4}) == {"rope base": "block"}
-
-
-def test_the_text_part_of_a_larger_model_is_compared_too():
-    """With its figures one level down both sides had none, and none equals none."""
-    nested = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {**CONFIG, "architectures": None}}
-    assert found(nested, first=nested) == {}
-    other = nested | {"text_config": nested["text_config"] | {"hidden_size": 2560}}
-    assert found(other, first=nested) == {"hidden_size": "block"}
-
-
-def test_rope_bases_in_every_spelling():
-    assert rope_bases({"rope_theta": 5e5}) == {"all": 500_000.0}
-    assert rope_bases({}) == {"all": 10_000.0}
-    assert rope_bases(CONFIG) == {"full_attention": 1e6, "sliding_attention": 1e4}
-
-
-def test_qwen_and_its_distillate_are_blocked_by_their_rope_base_alone():
-    """Equal shapes: mergekit merges these two without a word, into a model that speaks garbage."""
-    pair = ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "Qwen/Qwen2.5-7B-Instruct")
-    assert found(*(read_config(name, recorded=True) for name in pair)) == {"rope base": "block"}
-
-
-def test_the_plans_own_pair_is_blocked_for_several_reasons():
-    pair = resolve("lekhai", "smoke").merge.pairs["the plan's pair"]
-    reasons = blocks(check_mergeable(*(read_config(name, recorded=True) for name in pair)))
-    assert len(reasons) >= 4 and reasons[0].startswith("architectures")
-
-
-def test_a_config_is_read_from_a_folder(tmp_path):
-    write_json(tmp_path / "config.json", CONFIG)
-    assert read_config(tmp_path) == read_config(str(tmp_path)) == json.loads(json.dumps(CONFIG))
+def merge_with(**changes):
+    return MERGE.model_copy(update=changes)
 
 
 def test_mergekit_gets_absolute_folders_and_hub_ids_as_they_are(tmp_path, monkeypatch):
     """A hub id made absolute is a folder that does not exist: no profile with ready donors could merge."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "language").mkdir()
-    config = slerp_config(Path("language"), Path("google/gemma-3-1b-it"), 0.25)
+    config = merge_config("slerp", Path("language"), "google/gemma-3-1b-it", None, 0.25, MERGE)
     assert config["base_model"] == str(tmp_path / "language")
     assert config["models"] == [{"model": str(tmp_path / "language")}, {"model": "google/gemma-3-1b-it"}]
     assert config["parameters"] == {"t": 0.25} and config["tokenizer"] == {"source": "base"}
+
+
+def test_slerp_takes_a_share_by_module_and_t_for_the_rest():
+    merge = merge_with(t_by_module={"self_attn": [0.0, 1.0], "mlp": [1.0, 0.0]})
+    shares = merge_config("slerp", "a/x", "a/y", None, 0.5, merge)["parameters"]["t"]
+    assert shares == [
+        {"filter": "self_attn", "value": [0.0, 1.0]},
+        {"filter": "mlp", "value": [1.0, 0.0]},
+        {"value": 0.5},
+    ]
+
+
+@pytest.mark.parametrize("method", ["linear", *FROM_A_BASE])
+def test_in_every_method_t_is_the_share_of_the_structure_donor(method):
+    config = merge_config(method, "a/language", "a/structure", "a/base", 0.25, MERGE)
+    weights = {entry["model"]: entry["parameters"]["weight"] for entry in config["models"]}
+    assert weights == {"a/language": 0.75, "a/structure": 0.25}
+    assert config["base_model"] == ("a/base" if method in FROM_A_BASE else "a/language")
+    sparse = ["density" in entry["parameters"] for entry in config["models"]]
+    assert sparse == [method in ("ties", "dare_ties", "dare_linear")] * 2
+
+
+@pytest.mark.parametrize("method", FROM_A_BASE)
+def test_with_a_base_the_dictionary_is_still_the_language_donors(method):
+    """`source: base` would be the common base's, and every Bengali piece the donor was given is lost."""
+    config = merge_config(method, "a/language", "a/structure", "a/base", 0.25, MERGE)
+    assert config["tokenizer"] == {"source": "a/language"}
+
+
+@pytest.mark.parametrize("method", FROM_A_BASE)
+def test_a_method_without_its_base_is_refused(method):
+    with pytest.raises(MergeError, match=f"{method} needs the donors' common base"):
+        merge_config(method, "a/x", "a/y", None, 0.5, MERGE)
+
+
+def test_no_merge_has_no_configuration():
+    with pytest.raises(MergeError, match="'none': it makes no merge"):
+        merge_config("none", "a/x", "a/y", None, 0.5, MERGE)
+
+
+def test_a_union_names_the_source_of_what_only_one_donor_knows():
+    merge = merge_with(tokenizer="union")
+    tokens = {"মা": "a/language", "cat": "a/structure"}
+    config = merge_config("slerp", "a/language", "a/structure", None, 0.5, merge, tokens)
+    assert config["tokenizer"] == {
+        "source": "union",
+        "tokens": {"মা": {"source": "a/language"}, "cat": {"source": "a/structure"}},
+    }
+    assert merge_config("slerp", "a/x", "a/y", None, 0.5, merge)["tokenizer"] == {"source": "union"}
+
+
+def test_a_union_in_the_order_of_a_common_base_is_refused():
+    """Its ids would be the base's; measured: every Bengali piece the language donor had learned moved."""
+    with pytest.raises(MergeError, match="every id of the language donor would change"):
+        merge_config("ties", "a/language", "a/structure", "a/base", 0.5, merge_with(tokenizer="union"))
+
+
+def test_pieces_without_a_row_are_refused_before_mergekit_fails_on_them(tmp_path):
+    """mergekit's own word for it is a bare `KeyError: 402`, after minutes."""
+    donor = model_folder(tmp_path / "donor", config=CONFIG | {"vocab_size": 5})
+    config = merge_config("slerp", donor, donor, None, 0.5, merge_with(tokenizer="union"))
+    with pytest.raises(MergeError, match="donor lists 6 pieces and has 5 rows"):
+        run_merge(config, tmp_path / "merged", donor)
+
+
+def test_a_linked_copy_can_be_written_to_and_leaves_the_model_alone(tmp_path):
+    donor = model_folder(tmp_path / "donor")
+    copy = linked_copy(local_folder(donor), tmp_path / "copy")
+    (copy / "tokenizer.model").write_bytes(b"more")
+    assert (copy / "config.json").read_text() == (donor / "config.json").read_text()
+    assert not (donor / "tokenizer.model").exists()
 
 
 # --- the repair
@@ -174,8 +151,25 @@ def test_a_whole_merge_needs_no_repair(donor, tmp_path):
 
 def test_a_changed_dictionary_is_refused(donor, tmp_path):
     merged = model_folder(tmp_path / "merged", pieces=[*PIECES[:4], "খ", "ক"])
-    with pytest.raises(MergeError, match="changed the dictionary"):
+    with pytest.raises(MergeError, match="changed the dictionary: 2 pieces"):
         repair_merge(donor, merged)
+
+
+def test_a_lost_piece_is_refused_and_a_new_one_behind_the_others_is_not(donor, tmp_path):
+    repair_merge(donor, model_folder(tmp_path / "union", pieces=[*PIECES, "গ"]))
+    with pytest.raises(MergeError, match="1 pieces of the language donor are gone .* 'খ' among them"):
+        repair_merge(donor, model_folder(tmp_path / "less", pieces=PIECES[:-1]))
+
+
+def test_the_number_of_rows_is_read_from_the_weights_and_set_right(donor, tmp_path):
+    """A vocab_size that the embedding does not have makes the model fail to load, or read past its rows."""
+    import numpy
+    from safetensors.numpy import save_file
+
+    merged = model_folder(tmp_path / "merged", config=CONFIG | {"vocab_size": 99})
+    save_file({"model.embed_tokens.weight": numpy.zeros((7, 2), "float32")}, merged / "model.safetensors")
+    assert "config.json: vocab_size set to the 7 rows the model has" in repair_merge(donor, merged)
+    assert json.loads((merged / "config.json").read_text())["vocab_size"] == 7
 
 
 def test_another_end_token_is_refused(donor, tmp_path):
@@ -203,4 +197,5 @@ def test_a_donors_piece_without_a_row_may_be_left_out(donor, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(donor)
     tokenizer.add_tokens(["<picture>"])
     tokenizer.save_pretrained(donor)
+    write_json(donor / "config.json", CONFIG | {"vocab_size": len(PIECES)})
     repair_merge(donor, model_folder(tmp_path / "merged", config=CONFIG | {"vocab_size": len(PIECES)}))

@@ -52,19 +52,49 @@ def files() -> pd.DataFrame:
     )
 
 
+def variants() -> pd.DataFrame:
+    names = ["rank 8, all linear layers", "rank 16, all linear layers", "rank 16, attention only"]
+    columns = {"trained": [949_248, 1_898_496, 737_280], "validation_lowest": [2.41, 2.395, 2.52]}
+    return pd.DataFrame(columns | {"tokens_per_second": [310.0, 298.0, 355.0]}, index=names)
+
+
+TRAINING = {
+    "loss": [4.0, 2.0, 1.0],
+    "eval_loss": [4.2, 2.5, 1.9],
+    "grad_norm": [12.0, 3.0, 1.5],
+    "learning_rate": [0.0002, 0.0008, 0.00003],
+    "tokens_per_second": [290.0, 1310.0, 305.0],
+    "memory_mb": [2100.0, 2350.0, 12350.0],
+}
 REWARDS = {
     "rewards/chosen": [0.1, 0.2],
     "rewards/rejected": [-0.1, -0.3],
     "rewards/margins": [0.2, 0.5],
     "rewards/accuracies": [0.5, 1.0],
 }
+PAIR_LENGTHS = {
+    "source": ["the model's own sample", "the model's own sample, cut at a row end", "planted: a row is repeated"],
+    "chosen": [300, 420, 500],
+    "rejected": [290, 480, 500],
+}
+BY_BRIEF = ({"brief-01": 0.0, "brief-02": 0.33, "gone": 1.0}, {"brief-02": 0.33, "brief-01": 1.0})
 MERGE = {"bengali_perplexity": [30.0, 32.0, 40.0, 31.0], "outline_perplexity": [22.0, 15.0, 12.0, 25.0]}
+STOPS = {"stopped_share": [0.2, 0.6, 1.0, 0.4]}
 PICTURES = {
     "token_lengths": lambda: plots.token_lengths({"Gemma 3": [300, 420, 500], "Qwen 2.5": [1500, 1700, 2100]}, 1024),
     "loss_curves": lambda: plots.loss_curves(metrics({"loss": [4, 2, 1], "eval_loss": [4.2, 2.5, 1.9]})),
+    "training_curves": lambda: plots.training_curves(metrics(TRAINING)),
+    "training_curves of two": lambda: plots.training_curves(metrics({"loss": [4, 2], "grad_norm": [2.5, 0.5]})),
+    "lora_comparison": lambda: plots.lora_comparison(variants()),
+    "lora_comparison with scripts": lambda: plots.lora_comparison(variants().assign(valid_share=[0.5, 1.0, None])),
     "reward_curves": lambda: plots.reward_curves(metrics(REWARDS)),
+    "reward_curves of kto": lambda: plots.reward_curves(metrics({n: v for n, v in REWARDS.items() if "acc" not in n})),
+    "pair_lengths": lambda: plots.pair_lengths(pd.DataFrame(PAIR_LENGTHS)),
     "validity_by_stage": lambda: plots.validity_by_stage(summary()),
+    "paired_by_brief": lambda: plots.paired_by_brief(*BY_BRIEF, ("the merged base", "after fine-tuning")),
     "merge_curve": lambda: plots.merge_curve(pd.DataFrame(MERGE, index=[0, 0.5, 1, "no merge"])),
+    "merge_curve, stops": lambda: plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=[0, 0.5, 1, "no merge"])),
+    "merge_curve, no merge": lambda: plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=["a", "b", "c", "no merge"])),
     "heatmap": lambda: plots.heatmap(*scores()),
     "quant_tradeoff": lambda: plots.quant_tradeoff(files()),
     "counts": lambda: plots.counts(pd.Series([*INDUSTRIES, INDUSTRIES[0]]), "Rows by industry"),
@@ -178,11 +208,44 @@ def test_nothing_to_draw_names_the_notebook_that_makes_it_and_leaves_no_figure_o
     empty = metrics({})
     with pytest.raises(plots.NothingToDraw, match="06_fine_tuning"):
         plots.loss_curves(empty)
+    with pytest.raises(plots.NothingToDraw, match="06_fine_tuning"):
+        plots.training_curves(empty)
     with pytest.raises(plots.NothingToDraw, match="10_preference_alignment"):
         plots.reward_curves(empty)
     with pytest.raises(plots.NothingToDraw, match="notebook 05"):
         plots.validity_by_stage(summary().query("metric == 'nothing'"))
     assert plt.get_fignums() == []
+
+
+def test_a_training_draws_a_panel_for_every_figure_it_logged_and_no_empty_one():
+    whole = plots.training_curves(metrics(TRAINING))
+    titles = [ax.get_title(loc="left").split(" (")[0] for ax in whole.axes]
+    assert titles == ["loss", "gradient norm", "learning rate", "speed", "memory"]
+    drawn = [line.get_ydata().tolist() for ax in whole.axes for line in ax.get_lines()]
+    assert drawn == list(TRAINING.values())
+    early = plots.training_curves(metrics({"loss": [4.0], "learning_rate": [1e-4], "epoch": [0.1]}))
+    assert [ax.get_title(loc="left").split(" (")[0] for ax in early.axes] == ["loss", "learning rate"]
+    assert [text.get_text() for text in early.axes[0].get_legend().get_texts()] == ["training"]
+
+
+def test_the_lora_comparison_says_not_measured_and_never_zero():
+    with_scripts = plots.lora_comparison(variants().assign(valid_share=[0.5, 1.0, None]))
+    texts = [text for text, _ in drawn_labels(with_scripts)]
+    assert {"not measured", "50%", "0.95", "2.395"} <= set(texts) and len(with_scripts.axes) == 4
+    assert len(plots.lora_comparison(variants()).axes) == 3
+
+
+def test_the_pairs_are_told_apart_by_where_their_worse_side_comes_from():
+    figure = plots.pair_lengths(pd.DataFrame(PAIR_LENGTHS))
+    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert "the model's own sample (1)" in names and "planted (1)" in names
+    with pytest.raises(plots.NothingToDraw, match="dpo.pairs"):
+        plots.pair_lengths(pd.DataFrame({name: [] for name in PAIR_LENGTHS}))
+
+
+def test_a_training_without_ranked_pairs_has_no_empty_panel():
+    kto = plots.reward_curves(metrics({n: v for n, v in REWARDS.items() if "acc" not in n}))
+    assert len(kto.axes) == 1 and len(plots.reward_curves(metrics(REWARDS)).axes) == 2
 
 
 def test_an_empty_heatmap_cell_shows_no_number_and_others_show_their_count():
@@ -202,3 +265,24 @@ def test_importing_the_plots_loads_no_matplotlib():
     code = "import sys, lekhai_helpers.core.plots; print({'matplotlib', 'pandas', 'seaborn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_merge_curve_has_a_panel_for_stopping_where_it_was_counted():
+    """A candidate that never ends looks as good as any other in a picture of perplexities alone."""
+    two = plots.merge_curve(pd.DataFrame(MERGE, index=[0, 0.5, 1, "no merge"]))
+    three = plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=[0, 0.5, 1, "no merge"]))
+    assert [len(two.axes), len(three.axes)] == [2, 3]
+    curve, dashed = three.axes[2].lines
+    assert curve.get_ydata().tolist() == [0.2, 0.6, 1.0] and dashed.get_ydata()[0] == 0.4
+
+
+def test_every_brief_is_drawn_with_its_own_two_shares_and_only_where_both_are_known():
+    ax = PICTURES["paired_by_brief"]().axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["brief-01", "brief-02"]
+    before, after = (points.get_offsets().tolist() for points in ax.collections[1:])
+    assert before == [[0.0, 0.0], [0.33, 1.0]] and after == [[1.0, 0.0], [0.33, 1.0]]
+
+
+def test_stages_without_a_common_brief_have_no_picture():
+    with pytest.raises(plots.NothingToDraw, match="no brief in common"):
+        plots.paired_by_brief({"a": 1.0}, {"b": 1.0}, ("before", "after"))

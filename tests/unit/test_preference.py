@@ -1,213 +1,270 @@
-"""Pairs of a better and a worse script: each defect is the one it says, and the verdict is a rule."""
+"""Preference alignment without a model: contradictions, thumbs, and the alarms over a log."""
 
-import random
+import json
+import math
 from types import SimpleNamespace
 
 import pytest
 
+from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.learn import preference
-from lekhai_helpers.learn.model import Generation
-from lekhai_helpers.learn.preference import DEFECTS, Pair, alarms, check_pairs, make_pairs, plant_defect, verdict
-from lekhai_helpers.learn.training import TrainingError
-from lekhai_helpers.prepare.contracts.ad_script import AdScript, check, parse_ad_script
-
-ROWS = [(f"দৃশ্য {letter}", f"ভিও: কথা {letter}") for letter in "কখগঘঙচ"]
-SCRIPT = AdScript(ROWS)
-TEXT = SCRIPT.to_markdown()
+from lekhai_helpers.learn.alarms import Alarm, drift_alarms, log_alarms, trend, write_alarms
+from lekhai_helpers.learn.pairs import PreferenceError, length_figures, save_rows
+from lekhai_helpers.learn.preference import check_material, check_method, has_orpo
+from lekhai_helpers.learn.thumbs import Thumb, interleaved, load_thumbs
 
 
-def planted(name, seed=1):
-    text = DEFECTS[name](SCRIPT, random.Random(seed))
-    return text, parse_ad_script(text)
+def settings(**dpo):
+    return resolve("lekhai", "smoke", {f"dpo.{name}": value for name, value in dpo.items()})
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_lost_cell_breaks_one_row_and_no_other(seed):
-    text, (script, problems) = planted("a row lost a cell", seed)
-    assert len(problems) == 1 and problems[0].endswith("1 cell(s) instead of 2")
-    assert len(text.split("\n")) == len(TEXT.split("\n"))
-    assert len(script.rows) == 5 and set(script.rows) < set(ROWS)
-    assert not check(text).ok
+# --- the settings
 
 
-def test_a_missing_ending_takes_the_last_row_and_leaves_a_valid_table():
-    text, (script, problems) = planted("the ending is missing")
-    assert problems == [] and script.rows == ROWS[:-1] and check(text).ok
+@pytest.mark.parametrize(
+    ("dpo", "said"),
+    [
+        ({"method": "kto"}, "set dpo.thumbs"),
+        ({"thumbs": "t.jsonl"}, "read by kto only"),
+        ({"method": "kto", "thumbs": "t.jsonl", "batch_size": 1}, "dpo.batch_size to 2"),
+        ({"method": "orpo", "loss": "ipo"}, "ipo is a loss of dpo; orpo has its own"),
+        ({"loss": "robust"}, "set dpo.label_smoothing"),
+        ({"loss": "ipo", "label_smoothing": 0.1}, "used by dpo.loss=robust only"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_anything_is_loaded(dpo, said):
+    with pytest.raises(PreferenceError, match=said):
+        check_method(settings(**dpo))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_repeated_row_stands_right_after_itself(seed):
-    text, (script, problems) = planted("a row is repeated", seed)
-    changed = [place for place in range(6) if script.rows[place] != ROWS[place]]
-    assert problems == [] and len(changed) == 1 and script.rows[changed[0]] == ROWS[changed[0] - 1]
-    assert check(text).facts["repeated_rows"] == 1
+@pytest.mark.parametrize(
+    "dpo",
+    [
+        {},
+        {"loss": "ipo"},
+        {"loss": "sigmoid_norm"},
+        {"loss": "robust", "label_smoothing": 0.1},
+        {"method": "kto", "thumbs": "t.jsonl"},
+        {"method": "orpo"},
+    ],
+)
+def test_settings_that_belong_together_pass(dpo):
+    assert check_method(settings(**dpo)) is None
 
 
-def test_swapped_columns_keep_every_word_and_the_header():
-    text, (script, problems) = planted("the columns are swapped")
-    assert problems == [] and script.rows == [(audio, visual) for visual, audio in ROWS]
-    assert text.startswith("| Visual | Audio |\n|---|---|\n")
+def test_a_trl_without_orpo_is_said_to_have_none(monkeypatch, tmp_path):
+    assert has_orpo()
+    monkeypatch.setattr(preference.importlib.util, "find_spec", lambda name: None)
+    assert not has_orpo()
+    with pytest.raises(PreferenceError, match="has no ORPO: set dpo.method=dpo"):
+        check_method(settings(method="orpo"))
 
 
-def test_a_planted_defect_is_named_differs_and_can_be_had_again():
-    seen = set()
-    for seed in range(40):
-        text, name = plant_defect(TEXT, random.Random(seed))
-        assert text != TEXT and (text, name) == plant_defect(TEXT, random.Random(seed))
-        seen.add(name)
-    assert seen == set(DEFECTS)
+# --- thumbs
 
 
-@pytest.mark.parametrize("text", ["কোনো টেবিল নেই", AdScript(ROWS[:1]).to_markdown()])
-def test_a_text_that_is_no_script_gets_no_defect(text):
-    with pytest.raises(ValueError, match="no script"):
-        plant_defect(text, random.Random(1))
+UP = {"prompt": "চা নিয়ে লিখুন", "completion": "| Visual | Audio |", "label": True}
+DOWN = UP | {"completion": "দুঃখিত", "label": False}
 
 
-# --- pairs
+def thumbs_file(tmp_path, *lines):
+    path = tmp_path / "thumbs.jsonl"
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    path.write_text("\n".join(texts), encoding="utf-8")
+    return path
 
 
-class Letters:
-    """A tokenizer with one token a character, and a template that writes the messages in a row."""
-
-    def __call__(self, text, add_special_tokens):
-        return SimpleNamespace(input_ids=list(text))
-
-    def apply_chat_template(self, messages, tokenize):
-        return "".join(message["content"] for message in messages)
-
-
-EXAMPLES = [
-    {
-        "prompt": [{"role": "user", "content": f"বিষয় {number}"}],
-        "completion": [{"role": "assistant", "content": TEXT.replace("দৃশ্য", f"দৃশ্য {number}")}],
-    }
-    for number in range(12)
-]
-
-
-@pytest.fixture
-def settings():
-    return resolve("lekhai", "smoke", {"dpo.pairs": 8, "dpo.planted_share": 0.25})
-
-
-@pytest.fixture
-def pairs_from(monkeypatch, settings):
-    """Return a function: given what the model writes for each prompt, the pairs that come of it."""
-
-    def make(write):
-        answers = lambda model, tokenizer, prompts, decoding, seed: [  # noqa: E731
-            Generation(write(n, prompt), 1, True, 0.1) for n, prompt in enumerate(prompts)
-        ]
-        monkeypatch.setattr(preference, "generate", answers)
-        return make_pairs(None, Letters(), EXAMPLES, settings)
-
-    return make
-
-
-def test_a_share_of_the_pairs_is_planted_and_the_rest_is_the_models_own(pairs_from):
-    pairs = pairs_from(lambda n, prompt: "| Visual | Audio |")
-    assert [pair.source.split(":")[0] for pair in pairs] == ["planted"] * 2 + ["the model's own sample"] * 6
-    by_prompt = {example["prompt"][0]["content"]: example["completion"][0]["content"] for example in EXAMPLES}
-    assert all(pair.chosen == by_prompt[pair.prompt[0]["content"]] for pair in pairs)
-    assert len({pair.prompt[0]["content"] for pair in pairs}) == 8
-
-
-def test_a_sample_that_is_the_chosen_text_itself_is_left_out_and_counted(pairs_from, capsys):
-    """A pair whose sides are equal has gradient zero and margin zero: it only thins the batch."""
-    by_prompt = {example["prompt"][0]["content"]: example["completion"][0]["content"] for example in EXAMPLES}
-    pairs = pairs_from(lambda n, prompt: by_prompt[prompt[0]["content"]] + "\n" if n < 2 else "অন্য")
-    assert len(pairs) == 6 and all(pair.chosen.strip() != pair.rejected.strip() for pair in pairs)
-    assert "6 pairs; 2 left out because both sides are the same" in capsys.readouterr().out
-
-
-def test_a_sample_that_never_stopped_is_cut_to_the_chosen_length_at_a_row(pairs_from):
-    """Otherwise "shorter is better" is all there is to learn."""
-    endless = pairs_from(lambda n, prompt: "\n".join(["| দৃশ্য | কথা |"] * 500))[-1]
-    assert len(endless.rejected) <= 1.2 * len(endless.chosen)
-    assert set(endless.rejected.split("\n")) == {"| দৃশ্য | কথা |"}
-    one_line = pairs_from(lambda n, prompt: "ক" * 5000)[-1]
-    assert one_line.rejected == "ক" * 5000
-
-
-def test_the_same_seed_gives_the_same_pairs(pairs_from):
-    def write(n, prompt):
-        return f"অন্য {n}"
-
-    assert pairs_from(write) == pairs_from(write)
-
-
-def test_a_side_that_would_be_cut_is_refused():
-    pairs = [Pair(EXAMPLES[0]["prompt"], "ক" * 10, "খ" * 30, "test")]
-    assert check_pairs(pairs, Letters(), 100) == {
-        "pairs": 1,
-        "mean_chosen_tokens": 17,
-        "mean_rejected_tokens": 37,
-        "longest": 37,
-    }
-    with pytest.raises(TrainingError, match="37 tokens would be cut at 36: raise model.max_seq_length"):
-        check_pairs(pairs, Letters(), 36)
-
-
-def test_no_pairs_at_all_are_said_to_be_none():
-    with pytest.raises(TrainingError, match="no pairs"):
-        check_pairs([], Letters(), 100)
-
-
-# --- the log and the verdict
-
-
-def log(margins, accuracies=None, chosen=None):
-    steps = len(margins)
-    columns = (margins, accuracies or [0.6] * steps, chosen or [-100.0] * steps)
-    return [
-        {"rewards/margins": str(m), "rewards/accuracies": a, "logps/chosen": c, "epoch": "x"}
-        for m, a, c in zip(*columns, strict=True)
+def test_a_brief_in_plain_text_gets_the_system_prompt_and_messages_stay_as_they_are(tmp_path):
+    messages = [{"role": "user", "content": "রং"}]
+    up, down = load_thumbs(thumbs_file(tmp_path, UP, "", DOWN | {"prompt": messages}), "শুধু টেবিল")
+    assert up.prompt == [{"role": "system", "content": "শুধু টেবিল"}, {"role": "user", "content": UP["prompt"]}]
+    assert down.prompt == messages
+    assert [(t.label, t.source, t.example) for t in (up, down)] == [
+        (True, "thumb up", "line 1"),
+        (False, "thumb down", "line 3"),
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{oops", "not JSON"),
+        ("[1]", "not an object"),
+        ({"prompt": "ক"}, "completion, label missing"),
+        (UP | {"prompt": " "}, "prompt is neither"),
+        (UP | {"prompt": [{"role": "user"}]}, "prompt is neither"),
+        (UP | {"prompt": [{"role": "assistant", "content": "ক"}]}, "the last by the user"),
+        (UP | {"completion": ""}, "completion is empty"),
+        (UP | {"completion": 3}, "completion is empty or no text"),
+        (UP | {"completion": "অন্য", "label": "up"}, "label is 'up'; write true"),
+        (UP | {"completion": "অন্য", "label": 1}, "label is 1; write true"),
+        (UP, "repeats line 1"),
+        (UP | {"label": False}, "contradicts line 1"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path, line, said):
+    with pytest.raises(PreferenceError) as caught:
+        load_thumbs(thumbs_file(tmp_path, UP, DOWN, line))
+    assert "thumbs.jsonl cannot be learned from:\nline 3: " in str(caught.value) and said in str(caught.value)
+
+
+def test_every_bad_line_is_told_at_once(tmp_path):
+    with pytest.raises(PreferenceError, match="line 1: .*\nline 3: "):
+        load_thumbs(thumbs_file(tmp_path, "x", UP, "y"))
+
+
+def test_thumbs_of_one_kind_are_refused(tmp_path):
+    with pytest.raises(PreferenceError, match="thumbs up and thumbs down"):
+        load_thumbs(thumbs_file(tmp_path, UP, UP | {"completion": "আরেকটি"}))
+
+
+def test_thumbs_are_checked_shown_and_kept_like_pairs(tmp_path):
+    class Letters:
+        def __call__(self, text, add_special_tokens):
+            return SimpleNamespace(input_ids=list(text))
+
+        def apply_chat_template(self, messages, tokenize):
+            return "".join(message["content"] for message in messages)
+
+    thumbs = load_thumbs(thumbs_file(tmp_path, UP, DOWN))
+    rows = check_material(thumbs, Letters(), 100)
+    assert rows[1] == {
+        "example": "line 2",
+        "source": "thumb down",
+        "tokens": len(DOWN["completion"]),
+        "whole": len(UP["prompt"] + DOWN["completion"]),
+    }
+    assert length_figures(rows) == {"rows": 2, "longest": len(UP["prompt"]) + len(UP["completion"])}
+    assert thumbs[1].shown() == "THUMB DOWN, line 2\nদুঃখিত\n"
+    kept = save_rows(thumbs, tmp_path / "kept.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["label"] for line in kept] == [True, False]
+    with pytest.raises(PreferenceError, match="no pairs"):
+        check_material([], Letters(), 100)
+
+
+def test_ups_and_downs_are_spread_over_the_batches():
+    thumbs = [Thumb([], str(n), n < 8, f"line {n}") for n in range(16)]
+    order = interleaved(thumbs, 1)
+    assert {thumb.completion for thumb in order} == {str(n) for n in range(16)}
+    assert all(order[n].label != order[n + 1].label for n in range(0, 16, 2))
+    assert order == interleaved(thumbs, 1) != interleaved(thumbs, 2)
+
+
+# --- the alarms over a log
+
+
+def log(margins, accuracies=None, chosen=None, loss=None):
+    steps = len(margins)
+    columns = (margins, accuracies or [0.6] * steps, chosen or [0.0] * steps, loss or [1.2] * steps)
+    names = ("rewards/margins", "rewards/accuracies", "rewards/chosen", "loss")
+    # The trainer writes some numbers as text, and things that are no numbers.
+    return [dict(zip(names, map(str, row), strict=True)) | {"note": "x"} for row in zip(*columns, strict=True)]
+
+
 RISING = [0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.22, 0.25, 0.3, 0.31]
+FALLING = [0.0, -0.02, -0.01, -0.05, -0.06, -0.1, -0.09, -0.15, -0.2, -0.22]
+
+
+def rang(alarms):
+    return [alarm.name for alarm in alarms if alarm.rang]
 
 
 def test_a_sound_training_rings_no_alarm():
-    assert alarms(log(RISING)) == []
+    alarms = log_alarms(log(RISING))
+    assert [alarm.rang for alarm in alarms] == [False] * 3
+    assert all(str(alarm).startswith("quiet") and alarm.evidence for alarm in alarms)
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "name"),
     [
-        (log(RISING, accuracies=[1.0] * 10), "too easy to tell"),
-        (log(RISING, chosen=[-100.0] * 9 + [-120.0]), "chosen scripts became less likely"),
-        (log([0.0] * 10), "margin did not move"),
+        (log(RISING, accuracies=[0.0, *[1.0] * 9]), "too easy"),
+        (log(RISING * 4, accuracies=[0.5, 0.5, *[1.0] * 38]), "too easy"),
+        (log(RISING, chosen=FALLING), "better side sinking"),
+        (log([0.0] * 10), "flat loss"),
+        (log(RISING, loss=[math.log(2)] * 10), "flat loss"),
+        ([entry | {"log_odds_ratio": -math.log(2)} for entry in log(RISING)], "flat loss"),
     ],
 )
-def test_each_known_failure_rings_its_own_alarm(entries, said):
-    found = alarms(entries)
-    assert len(found) == 1 and said in found[0]
+def test_each_known_failure_rings_its_own_alarm(entries, name):
+    alarms = log_alarms(entries)
+    assert rang(alarms) == [name]
+    assert str(next(alarm for alarm in alarms if alarm.rang)).startswith(f"ALARM      {name}: ")
 
 
-def test_a_log_too_short_to_judge_rings_nothing():
-    assert alarms(log([0.0], accuracies=[1.0])) == []
+def test_full_accuracy_in_one_batch_of_two_is_luck_and_rings_nothing():
+    assert rang(log_alarms(log(RISING, accuracies=[0, 1.0, 0.5, 1.0, 1.0, 0.5, 1, 1, 1, 1]))) == []
 
 
-SFT = {"valid_tables": 0.8, "stopped": 0.95, "mean_tokens": 200.0}
+def test_full_accuracy_reached_late_is_what_training_is_for():
+    assert rang(log_alarms(log(RISING, accuracies=[0.5] * 5 + [1.0] * 5))) == []
 
 
-def test_an_adapter_that_is_nowhere_worse_is_kept():
-    keep, reasons = verdict(SFT, SFT | {"valid_tables": 0.9, "mean_tokens": 220.0})
-    assert keep and reasons == ["valid tables 80% before and 90% after, length drift +10%"]
-    assert verdict(SFT, dict(SFT))[0]
+def test_one_noisy_step_at_the_end_is_no_trend():
+    noisy = [0.0, 0.05, 0.1, 0.08, 0.12, 0.1, 0.15, 0.12, 0.14, -3.0]
+    assert rang(log_alarms(log(RISING, chosen=noisy))) == []
+
+
+def test_a_better_side_that_sinks_without_a_growing_margin_is_another_matter():
+    assert rang(log_alarms(log(RISING[::-1], chosen=FALLING))) == []
+
+
+def test_a_better_side_that_falls_back_to_where_it_began_does_not_ring():
+    assert rang(log_alarms(log(RISING, chosen=[1.0 + value for value in FALLING]))) == []
+
+
+def test_only_a_ringing_alarm_says_what_it_means():
+    """A quiet line that reads "fewer texts are valid tables" says the opposite of what was found."""
+    assert str(Alarm("n", True, "it broke", "3 of 4")) == "ALARM      n: it broke: 3 of 4"
+    assert str(Alarm("n", False, "it broke", "0 of 4")) == "quiet      n: 0 of 4"
+    assert str(Alarm("n", None, "it broke", "2 steps are too few")) == "not judged n: 2 steps are too few"
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_log_too_short_to_judge_is_not_called_quiet(steps):
+    alarms = log_alarms(log([0.0] * steps, accuracies=[1.0] * steps))
+    assert [alarm.rang for alarm in alarms] == [None] * 3
+    assert str(alarms[0]).startswith("not judged")
+
+
+def test_a_log_without_ranked_pairs_is_judged_by_what_it_has():
+    """KTO logs no accuracy, and a batch with thumbs of one kind no margin."""
+    kto = [{k: v for k, v in entry.items() if k != "rewards/accuracies"} for entry in log([0.0] * 10)]
+    del kto[3]["rewards/margins"]
+    assert [alarm.rang for alarm in log_alarms(kto)] == [None, False, True]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("values", "found"),
+    [(RISING, 1), (FALLING, -1), ([1, 2, 3], 0), ([0.0] * 10, 0), ([1, 9, 2, 8, 3, 7, 4, 6], 0), ([1, 2, 3, 4], 1)],
+)
+def test_a_trend_is_one_that_chance_seldom_makes(values, found):
+    assert trend(values) == found
+
+
+BEFORE = {"valid_tables": 0.8, "mean_tokens": 200.0}
+
+
+@pytest.mark.parametrize(
+    ("after", "names"),
     [
-        ({"valid_tables": 0.75}, "valid tables fell from 80% to 75%"),
-        ({"stopped": 0.85}, "fewer texts end by themselves: 95% to 85%"),
-        ({"mean_tokens": 240.0}, "the length drifted by +20%"),
-        ({"mean_tokens": 150.0}, "the length drifted by -25%"),
+        ({}, []),
+        ({"mean_tokens": 230.0, "valid_tables": 0.9}, []),
+        ({"mean_tokens": 232.0}, ["length drift"]),
+        ({"mean_tokens": 160.0}, ["length drift"]),
+        ({"valid_tables": 0.79}, ["contract fell"]),
     ],
 )
-def test_an_adapter_that_is_worse_in_one_thing_is_dropped_for_it(change, said):
-    assert verdict(SFT, SFT | change) == (False, [said])
+def test_what_is_written_afterwards_rings_when_it_is_longer_or_less_valid(after, names):
+    assert rang(drift_alarms(BEFORE, BEFORE | after)) == names
+
+
+def test_every_alarm_is_a_row_in_the_ledger_quiet_ones_too(tmp_path):
+    alarms = [Alarm("a", True, "s", "e"), Alarm("b", False, "s", "e"), Alarm("c", None, "s", "e")]
+    with Ledger(tmp_path / "l.db", experiment="e", recipe="lekhai", profile="smoke", settings="{}") as ledger:
+        write_alarms(ledger, alarms)
+        table = ledger.summary()
+    assert list(table["metric"]) == ["alarm: a", "alarm: b", "alarm: c"] and set(table["stage"]) == {"dpo"}
+    assert list(table["value"])[:2] == [1.0, 0.0] and math.isnan(table["value"][2])
+    assert list(table["note"]) == ["s: e", "e", "e"]

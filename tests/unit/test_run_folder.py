@@ -127,7 +127,7 @@ def test_an_output_is_found_and_its_sum_is_noted():
 def test_a_finished_phase_holds_until_its_own_settings_change():
     finished("04_base_model")
     assert reason("04_base_model") is None
-    assert reason("04_base_model", sft__max_steps=9) is None
+    assert reason("04_base_model", dpo__max_steps=9) is None
     assert reason("04_base_model", lora__r=8) == "its settings changed"
 
 

@@ -1,0 +1,221 @@
+"""Preference pairs: one brief with a better and a worse script of about the same length. Taught in notebook 10.
+
+``pairs, left_out = make_pairs(...)``, ``check_pairs(pairs, tokenizer, max_length)``, ``save_rows(pairs, path)``.
+The worse side is mostly what the model itself writes today, cut to the better side's length: random bad text would be
+told apart at once and teach nothing, and sides of different length teach nothing but length.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.core.run_folder import write_text
+from lekhai_helpers.learn.callbacks import TrainingError
+from lekhai_helpers.learn.defects import plant_defect
+from lekhai_helpers.learn.model import Generation, Message, generate
+
+Example = dict[str, Any]
+TOLERANCE = 0.2  # how far the two sides of a pair may lie apart, as a share of the better one's tokens
+TRIES = 2  # samples of the model for one brief, each with its own seed
+# Where a worse side comes from.
+OWN, OWN_CUT, PLANTED = "the model's own sample", "the model's own sample, cut at a row end", "planted: "
+# Why a pair is left out.
+SAME, NO_LENGTH, TWICE = "both sides are the same", "no sample of a similar length", "the same pair twice"
+NO_DEFECT = "no planted defect keeps the length"
+
+
+class PreferenceError(TrainingError):
+    """The preferences or their settings cannot be learned from; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prompt with a better (chosen) and a worse (rejected) script.
+
+    `source` says where the worse side came from, `example` is the id of the training row the better side is.
+    """
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    source: str
+    example: str
+
+    def shown(self, characters: int = 400) -> str:
+        """Return the beginning of both sides, to be read by a person."""
+        better, worse = self.chosen[:characters], self.rejected[:characters]
+        return f"WHERE THE WORSE SIDE CAME FROM: {self.source}\n\nBETTER\n{better}\n\nWORSE\n{worse}\n"
+
+
+def make_pairs(
+    model, tokenizer, examples: Sequence[Example], settings: Settings, max_length: int
+) -> tuple[list[Pair], Counter[str]]:
+    """Build preference pairs: chosen is the written script, rejected what the model itself writes for the brief.
+
+    A share of ``settings.dpo.planted_share`` is rejected for one planted defect instead. Rows that do not fit into
+    `max_length` tokens are not drawn. Returns the pairs and, for those that were left out, how many for which reason.
+    """
+    dice = random.Random(settings.seed)
+    whole = [e for e in examples if whole_length(tokenizer, e["prompt"], _script(e)) <= max_length]
+    picked = dice.sample(whole, min(settings.dpo.pairs, len(whole)))
+    planted = round(len(picked) * settings.dpo.planted_share)
+    pairs, left_out = _planted_pairs(tokenizer, picked[:planted], max_length, dice)
+    own, unfit = _own_pairs(model, tokenizer, picked[planted:], settings, max_length)
+    different = list({_key(pair): pair for pair in pairs + own}.values())
+    left_out.update(unfit)
+    left_out.update({TWICE: len(pairs + own) - len(different)})
+    return different, +left_out
+
+
+def _planted_pairs(tokenizer, examples: Sequence[Example], max_length: int, dice) -> tuple[list[Pair], Counter[str]]:
+    pairs = []
+    for example in examples:
+        fits = _fits(tokenizer, example, max_length)
+        if (found := plant_defect(_script(example), dice, fits)) is not None:
+            pairs.append(_pair(example, found[0], f"{PLANTED}{found[1]}"))
+    return pairs, Counter({NO_DEFECT: len(examples) - len(pairs)})
+
+
+def _own_pairs(
+    model, tokenizer, examples: Sequence[Example], settings: Settings, max_length: int
+) -> tuple[list[Pair], Counter[str]]:
+    """Take the model's own samples; a brief whose sample is of no use is asked once more with another seed."""
+    waiting, pairs = list(examples), []
+    why: list[str] = []
+    for attempt in range(TRIES):
+        prompts = [example["prompt"] for example in waiting]
+        written = generate(model, tokenizer, prompts, settings.decoding, settings.seed + attempt) if prompts else []
+        again, why = [], []
+        for example, sample in zip(waiting, written, strict=True):
+            text, said = _length_matched(sample, example, tokenizer, max_length)
+            if text is None:
+                again.append(example)
+                why.append(said)
+            else:
+                pairs.append(_pair(example, text, said))
+        waiting = again
+    return pairs, Counter(why)
+
+
+def _length_matched(sample: Generation, example: Example, tokenizer, max_length: int) -> tuple[str | None, str]:
+    """Return (text, source), or (None, why not). A sample that is too long ends at the last row that fits.
+
+    Otherwise DPO learns "shorter is better" from samples that never stopped. The last row of a sample that ran into
+    the token limit is torn by that limit, not by the model, and goes as well.
+    """
+    lines = sample.text.strip().split("\n")
+    kept = lines if sample.stopped else lines[:-1]
+    longest = _longest_allowed(tokenizer, example, max_length)
+    while kept and count_tokens(tokenizer, "\n".join(kept)) > longest:
+        kept = kept[:-1]
+    text = "\n".join(kept).strip()
+    if text == _script(example).strip():
+        return None, SAME
+    if not _fits(tokenizer, example, max_length)(text):
+        return None, NO_LENGTH
+    return text, OWN if len(kept) == len(lines) else OWN_CUT
+
+
+def _longest_allowed(tokenizer, example: Example, max_length: int) -> float:
+    """Return how many tokens the worse side may have: the better side's and a fifth, or what `max_length` leaves."""
+    chosen = count_tokens(tokenizer, _script(example))
+    around = whole_length(tokenizer, example["prompt"], _script(example)) - chosen
+    return min(chosen * (1 + TOLERANCE), max_length - around)
+
+
+def _fits(tokenizer, example: Example, max_length: int) -> Callable[[str], bool]:
+    chosen = count_tokens(tokenizer, _script(example))
+
+    def fits(text: str) -> bool:
+        near = length_gap(chosen, count_tokens(tokenizer, text)) <= TOLERANCE
+        return near and whole_length(tokenizer, example["prompt"], text) <= max_length
+
+    return fits
+
+
+def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> list[dict[str, Any]]:
+    """Return one row a pair: example, source, the tokens of chosen and rejected, and of the longer whole sequence.
+
+    Raises PreferenceError, naming the pairs, where sides are equal or differ by more than a fifth in tokens, where a
+    pair stands twice, or where a side with its prompt would be cut at `max_length` tokens; and without pairs.
+    """
+    if not pairs:
+        raise PreferenceError("there are no pairs to learn from: raise dpo.pairs or dpo.planted_share")
+    rows = [_lengths(pair, tokenizer) for pair in pairs]
+    often = Counter(map(_key, pairs))
+    wrong = []
+    for number, (pair, row) in enumerate(zip(pairs, rows, strict=True), start=1):
+        said = _faults(pair, row, max_length) + (["it stands there twice"] if often[_key(pair)] > 1 else [])
+        wrong += [f"pair {number} (row {pair.example}, {pair.source}): {fault}" for fault in said]
+    if wrong:
+        more = f"\n... and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise PreferenceError("\n".join(["these pairs cannot be learned from:", *wrong[:5]]) + more)
+    return rows
+
+
+def _lengths(pair: Pair, tokenizer) -> dict[str, Any]:
+    sides = (pair.chosen, pair.rejected)
+    chosen, rejected = (count_tokens(tokenizer, side) for side in sides)
+    whole = max(whole_length(tokenizer, pair.prompt, side) for side in sides)
+    return {"example": pair.example, "source": pair.source, "chosen": chosen, "rejected": rejected, "whole": whole}
+
+
+def _faults(pair: Pair, row: dict[str, Any], max_length: int) -> list[str]:
+    faults = []
+    if pair.chosen.strip() == pair.rejected.strip():
+        faults.append("both sides are the same, so there is nothing to prefer")
+    if length_gap(row["chosen"], row["rejected"]) > TOLERANCE:
+        faults.append(f"{row['rejected']} tokens against {row['chosen']}: more than {TOLERANCE:.0%} apart")
+    if row["whole"] > max_length:
+        faults.append(f"{row['whole']} tokens would be cut at {max_length}: raise model.max_seq_length")
+    return faults
+
+
+def length_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return checked rows in figures: how many, the longest; for pairs also mean tokens of both sides, widest gap."""
+    figures: dict[str, float] = {"rows": len(rows), "longest": max(row["whole"] for row in rows)}
+    if "chosen" in rows[0]:
+        figures["mean_chosen_tokens"] = round(sum(row["chosen"] for row in rows) / len(rows), 1)
+        figures["mean_rejected_tokens"] = round(sum(row["rejected"] for row in rows) / len(rows), 1)
+        figures["widest_gap"] = round(max(length_gap(row["chosen"], row["rejected"]) for row in rows), 3)
+    return figures
+
+
+def save_rows(rows: Sequence[Any], path: Path) -> Path:
+    """Write pairs or thumbs as JSON lines, each with its source and the row it came from. Returns the file."""
+    return write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def count_tokens(tokenizer, text: str) -> int:
+    """Return the tokens of a text alone, without marks of beginning and end."""
+    return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def whole_length(tokenizer, prompt: Sequence[Message], answer: str) -> int:
+    """Return the tokens of a prompt with its answer, as the trainer sees them."""
+    messages = [*prompt, {"role": "assistant", "content": answer}]
+    return count_tokens(tokenizer, tokenizer.apply_chat_template(messages, tokenize=False))
+
+
+def length_gap(chosen: int, rejected: int) -> float:
+    """Return how far the worse side's tokens lie from the better side's, as a share of the latter."""
+    return abs(rejected - chosen) / max(chosen, 1)
+
+
+def _pair(example: Example, rejected: str, source: str) -> Pair:
+    return Pair(example["prompt"], _script(example), rejected, source, str(example["id"]))
+
+
+def _script(example: Example) -> str:
+    return example["completion"][0]["content"]
+
+
+def _key(pair: Pair) -> tuple[str, str, str]:
+    return json.dumps(pair.prompt, ensure_ascii=False, sort_keys=True), pair.chosen.strip(), pair.rejected.strip()
