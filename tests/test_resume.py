@@ -19,7 +19,7 @@ from lekhai_helpers.prepare.bases import resolve_base
 from lekhai_helpers.prepare.dataset import load_table, split, to_examples
 
 folder = Path(sys.argv[1])
-settings = resolve("lekhai", "smoke", {"sft.max_steps": 6})
+settings = resolve("lekhai", "smoke", {"sft.max_steps": 6, "sft.keep": "last"})
 table, _ = load_table(data_file(settings.data.file), settings.data.prompts)
 table["split"] = split(table, 0.1, 0.1, settings.seed)
 rows = to_examples(table, settings.data.prompts, settings.system_prompt)

@@ -56,7 +56,7 @@ def settings():
     from lekhai_helpers.core.recipe import resolve
 
     tiny = {"model.max_seq_length": 256, "lora.r": 4, "lora.alpha": 8, "sft.max_steps": 8, "sft.learning_rate": 1e-2}
-    tiny |= {"sft.eval_every": 4, "decoding.max_new_tokens": 8}
+    tiny |= {"sft.eval_every": 4, "sft.keep": "best", "decoding.max_new_tokens": 8}
     return resolve("lekhai", "smoke", tiny)
 
 
