@@ -12,6 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lekhai_helpers.judge_cli import judge_app
+from lekhai_helpers.ledger_cli import ledger_app
+
 
 class _Commands(TyperGroup):
     """The verbs. An error of ours ends with its text, which names the remedy, and exit code 1."""
@@ -42,6 +45,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Your own table of examples.")
 app.add_typer(data_app, name="data")
+app.add_typer(judge_app, name="judge")
+app.add_typer(ledger_app, name="ledger")
 
 Recipe = Annotated[str, typer.Option(help="What is made: a file of lekhai_helpers/recipes.")]
 Profile = Annotated[str, typer.Option(help="Where: smoke, cpu, colab-t4, rtx5070, multi-gpu; auto asks the machine.")]

@@ -319,6 +319,53 @@ def lora_comparison(table: DataFrame) -> Figure:
     return _done(figure)
 
 
+def aqi_layers(scores: DataFrame) -> Figure:
+    """Draw how far safe and unsafe prompts lie apart at every layer, one line a stage with its 95% interval.
+
+    `scores`: stage, layer, metric, value, low, high, as `ledger.aqi` returns it; drawn are the metrics separation and
+    silhouette, layers from 0 (the embeddings) on.
+    """
+    panels = {"separation": "1/XBI (higher: farther apart)", "silhouette": "silhouette (0: no clusters, 1: well apart)"}
+    drawn = scores[scores["metric"].isin(panels) & (scores["layer"] >= 0)].astype({"low": float, "high": float})
+    if drawn.empty:
+        raise NothingToDraw("no separation or silhouette by layer in the ledger: run notebook 11_judge first")
+    figure, axes = _canvas(columns=2, width=10.5, height=4.2)
+    stages = list(dict.fromkeys(drawn["stage"]))
+    for ax, (metric, label) in zip(axes, panels.items(), strict=True):
+        for stage, colour in zip(stages, _endless(len(stages)), strict=True):
+            line = drawn[(drawn["stage"] == stage) & (drawn["metric"] == metric)].sort_values("layer")
+            ax.plot(line["layer"], line["value"], marker="o", markersize=4, color=colour, label=stage)
+            ax.fill_between(line["layer"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)
+        ax.set(xlabel="layer (0: the embeddings)", ylabel=label)
+        _whole_numbers(ax)
+    axes[1].axhline(0, color="black", linestyle="--", linewidth=1)
+    axes[0].legend(frameon=False)
+    figure.suptitle("Do safe and unsafe prompts lie apart, and from which layer on?")
+    return _done(figure)
+
+
+def aqi_clusters(pictures: Mapping[str, DataFrame]) -> Figure:
+    """Draw safe and unsafe prompts as each model sees them, side by side, in the same two directions.
+
+    `pictures`: stage to x, y, side, language, as `measure.aqi_compare.picture` returns it. Colour is the side, the
+    shape of a point its language: where the languages lie apart, that is not alignment.
+    """
+    figure, axes = _canvas(columns=len(pictures), width=5.2 * len(pictures), height=4.8, sharex=True, sharey=True)
+    shapes = dict(zip(sorted({name for one in pictures.values() for name in one["language"]}), "o^sD", strict=False))
+    for ax, (stage, points) in zip(axes, pictures.items(), strict=True):
+        for side, colour in (("safe", BLUE), ("unsafe", ORANGE)):
+            for language, shape in shapes.items():
+                own = points[(points["side"] == side) & (points["language"] == language)]
+                ax.scatter(own["x"], own["y"], s=26, c=colour, marker=shape, alpha=0.65, label=f"{side}, {language}")
+        shown = points.attrs.get("shown")
+        ax.set_title(stage if shown is None else f"{stage} ({shown:.0%} of the spread is shown)", fontsize=11)
+        ax.set(xlabel="first direction", xticks=[], yticks=[])
+    axes[0].set_ylabel("second direction")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+    figure.suptitle("The prompts as the model sees them")
+    return _done(figure)
+
+
 def counts(series: Series, title: str) -> Figure:
     """Draw how often each label occurs, commonest first.
 

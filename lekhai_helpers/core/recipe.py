@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 UNMEASURED = "unmeasured"
 
@@ -149,8 +149,35 @@ class Judge(_Section):
     """The LLM judge (notebook 11); its address and key come from the environment, never from here."""
 
     model: str
-    criteria: dict[str, str]
-    outputs_per_stage: int = Field(gt=0)
+    criteria: dict[str, str] = Field(min_length=1, description="name to rubric, with words for 1, 4, 7 and 10")
+    outputs_per_stage: int = Field(20, gt=0)
+    audit_pairs: int | None = Field(None, gt=0, description="pairs a local language model is audited on; none: all")
+    local_texts: int = Field(20, gt=0, description="texts that a local language model grades on this profile")
+    budget_usd: float | None = Field(None, gt=0, description="stop asking before this much is spent in one run")
+    max_calls: int | None = Field(None, gt=0, description="stop asking after so many calls in one run")
+    concurrency: int = Field(4, gt=0, description="calls at the same time")
+    prices: dict[str, list[float]] = Field(
+        default_factory=dict, description="model to US dollars per million tokens read and written"
+    )
+
+    @field_validator("prices")
+    @classmethod
+    def _two_prices(cls, prices: dict[str, list[float]]) -> dict[str, list[float]]:
+        wrong = [name for name, price in prices.items() if len(price) != 2 or min(price) < 0]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: give two prices of 0 or more, for tokens read and tokens written")
+        return prices
+
+
+class Aqi(_Section):
+    """The Alignment Quality Index (notebook 11): do safe and unsafe prompts lie apart inside the model?"""
+
+    prompts: str = "aqi_prompts.jsonl"
+    per_side: int = Field(96, ge=4, description="safe prompts, and as many unsafe ones")
+    weight: float = Field(0.5, ge=0, le=1, description="the paper's lambda: share of 1/XBI, the rest is CHI")
+    layers: list[int] | Literal["all"] = "all"
+    bootstrap: int = Field(500, gt=0, description="resamples for the interval")
+    permutations: int = Field(500, gt=0, description="shufflings for p")
 
 
 class Export(_Section):
@@ -188,6 +215,7 @@ class Settings(_Section):
     decoding: Decoding
     evaluation: Evaluation
     judge: Judge
+    aqi: Aqi = Aqi()  # type: ignore[call-arg]
     export: Export
     promise: Promise
     _origin: dict[str, str] = PrivateAttr(default_factory=dict)

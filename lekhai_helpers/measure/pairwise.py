@@ -12,7 +12,7 @@ from math import comb
 from typing import Any, Literal
 
 from lekhai_helpers.learn.alarms import DRIFT
-from lekhai_helpers.measure.judge import counted
+from lekhai_helpers.measure.counting import counted
 from lekhai_helpers.prepare.contracts.ad_script import check
 from lekhai_helpers.prepare.dataset import Brief
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lekhai_helpers.core.ledger import Ledger
+from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT
 from lekhai_helpers.core.recipe import Settings
 
 EMBEDDED_HUB_ID = "google/gemma-3-270m"  # what the embedded base is a quantised copy of
@@ -54,6 +55,8 @@ def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | 
         data_name=Path(settings.data.file).name,
         own_data=Path(settings.data.file).name != SHIPPED_DATA,
         training=_training(ledger),
+        valid=_valid_tables(ledger),
+        judges=_judges(ledger),
         results=_results(ledger),
         facts={_cell(name): _cell(value) for name, value in facts.items()},
     )
@@ -95,6 +98,30 @@ def _training(ledger: Ledger) -> dict[str, str]:
         if len(values):
             found[title] = _number(values.iloc[-1])
     return found
+
+
+def _valid_tables(ledger: Ledger) -> list[str]:
+    """Return one sentence a stage: the share of valid tables with its interval and what it was counted on."""
+    table = ledger.summary()
+    sentences = []
+    for row in table[(table["metric"] == "valid_tables") & table["value"].notna()].to_dict("records"):
+        around = "" if _missing(row["low"]) else f", 95% interval {row['low']:.0%} to {row['high']:.0%}"
+        counted = "" if _missing(row["n"]) else f", n={int(row['n'])}"
+        sentences.append(f"{_cell(row['stage'])}: {row['value']:.0%} of the texts are a valid table{around}{counted}")
+    return sentences
+
+
+def _judges(ledger: Ledger) -> list[str]:
+    """Return what is known of each judge: the sentence of its audit, or that there was none."""
+    table = ledger.audits()
+    verdicts = table[table["metric"] == AUDIT_VERDICT].set_index("judge")
+    said = {str(judge): _cell(row["note"]) or _bare(row["value"]) for judge, row in verdicts.iterrows()}
+    names = dict.fromkeys([*said, *ledger.verdicts()["judge"]])
+    return [f"{_cell(name)}: {said.get(name, 'not audited, so its scores are not to be trusted')}" for name in names]
+
+
+def _bare(passed: float) -> str:
+    return "it passed its audit" if passed == 1 else "it failed its audit, so its scores are not to be trusted"
 
 
 def _results(ledger: Ledger) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from lekhai_helpers.core.recipe import data_file, resolve
-from lekhai_helpers.measure.judge import counted
+from lekhai_helpers.measure.counting import counted
 from lekhai_helpers.prepare.checks import EXEMPT_BRANDS, check_briefs, check_file
 from lekhai_helpers.prepare.contracts.ad_script import check, parse_ad_script
 from lekhai_helpers.prepare.dataset import Brief, load_briefs, report, split

@@ -245,6 +245,32 @@ def test_somebody_s_own_table_is_not_given_our_licence(ledger):
     assert "cc-by-4.0" not in card and "invented brands" not in card
 
 
+def test_the_card_says_the_valid_share_in_words_with_its_interval(ledger):
+    ledger.summarize("sft", "valid_tables", 0.8611, 0.7134, 0.9392, 36)
+    ledger.summarize("dpo", "valid_tables", 0.5)
+    card = export.model_card(resolve("lekhai", "cpu"), ledger)
+    assert "- sft: 86% of the texts are a valid table, 95% interval 71% to 94%, n=36\n" in card
+    assert "- dpo: 50% of the texts are a valid table\n" in card
+
+
+def test_the_card_says_what_the_audits_of_the_judges_found(ledger):
+    """A card that gave a judge's scores without its audit would sell an untested opinion as a measurement."""
+    ledger.add_audit("weak", [], passed=False, sentence="weak is not to be trusted here: it flips")
+    ledger.add_audit("silent", [], passed=True, sentence="")
+    row = dict(brief_id="b", seed=1, industry="i", tone="t", prompt="p", text="x", ok=True, problems=[], facts={})
+    ledger.add_responses("sft", [row | dict(tokens=1, seconds=1, stopped=True)])
+    verdict = dict(stage="sft", brief_id="b", seed=1, criterion="tone", status="scored", score=9, reason="")
+    ledger.add_verdicts("unaudited", [verdict])
+    card = export.model_card(resolve("lekhai", "cpu"), ledger)
+    assert "- weak: weak is not to be trusted here: it flips" in card and "- silent: it passed its audit" in card
+    assert "- unaudited: not audited" in card
+
+
+def test_the_card_says_where_nobody_judged_and_what_it_must_not_be_used_for(ledger):
+    card = export.model_card(resolve("lekhai", "cpu"), ledger)
+    assert "No judge was asked" in card and "must not be used" in card
+
+
 # --- the hub
 
 

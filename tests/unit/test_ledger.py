@@ -186,6 +186,56 @@ def test_a_verdict_goes_when_the_text_it_speaks_of_is_written_anew(ledger):
     assert ledger.verdicts().empty
 
 
+def test_an_audit_is_kept_with_its_verdict_first_and_a_new_one_replaces_it_whole(ledger):
+    """Figures of an older audit beside those of a newer one would speak of two different judges."""
+    rows = [dict(metric="accuracy: broken_table", value=0.9, low=0.6, high=0.98, n=10), dict(metric="old", value=1)]
+    ledger.add_audit("gpt", rows, passed=False, sentence="not to be trusted here: it prefers the first side")
+    ledger.add_audit("other", [], passed=True, sentence="")
+    assert ledger.add_audit("gpt", rows[:1], passed=True, sentence="trusted") == 2
+    table = ledger.audits().query("judge == 'gpt'")
+    assert table["metric"].tolist() == ["passed", "accuracy: broken_table"]
+    assert table["value"].tolist() == [1.0, 0.9] and table["note"].tolist() == ["trusted", ""]
+    assert table["n"].astype(object).tolist()[1] == 10
+
+
+def test_a_figure_of_an_audit_without_its_value_is_refused(ledger):
+    with pytest.raises(LedgerError, match="lacks value"):
+        ledger.add_audit("gpt", [{"metric": "accuracy"}], passed=True, sentence="")
+    assert ledger.audits().empty
+
+
+def label(**changes) -> dict:
+    return dict(stage="sft", brief_id="b1", seed=1, criterion="tone", rater="rahima", score=7) | changes
+
+
+def test_a_person_s_mark_is_replaced_by_a_second_one_and_kept_beside_other_raters(ledger):
+    ledger.add_responses("sft", [response()])
+    assert ledger.add_labels([label(score=3), label(rater="karim")]) == 2
+    ledger.add_labels([label(score=8)])
+    assert ledger.labels().set_index("rater")["score"].to_dict() == {"rahima": 8, "karim": 7}
+
+
+def test_a_mark_does_not_count_for_another_text_and_is_not_lost(ledger):
+    """A stage that is written anew would throw away hours of reading; or the mark would stand beside a new text."""
+    ledger.add_responses("sft", [response(text="read by a person")])
+    ledger.add_labels([label()])
+    ledger.clear_stage("sft")
+    ledger.add_responses("sft", [response(text="new")])
+    assert ledger.labels().empty
+    ledger.add_responses("sft", [response(text="read by a person")])
+    assert ledger.labels()["score"].tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"score": 11}, "from 1 to 10"), ({"score": 0}, "from 1 to 10"), ({"seed": 9}, "seed 9")]
+)
+def test_a_mark_of_no_text_or_off_the_scale_is_refused_and_nothing_is_written(ledger, wrong, said):
+    ledger.add_responses("sft", [response()])
+    with pytest.raises(LedgerError, match=said):
+        ledger.add_labels([label(), label(criterion="idea", **wrong)])
+    assert ledger.labels().empty
+
+
 def test_two_experiments_in_one_file_do_not_see_each_other(path, ledger):
     ledger.add_responses("sft", [response()])
     with open_ledger(path, "lekhai-cpu-b") as other:
@@ -225,7 +275,7 @@ def test_the_file_has_the_tables_the_design_names(path, ledger):
         mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
     raw.close()
     named = {"experiments", "training_metrics", "model_responses", "evaluation_summary", "aqi_scores"}
-    assert named | {"judge_verdicts"} <= tables and mode == "wal"
+    assert named | {"judge_verdicts", "judge_audits", "human_labels"} <= tables and mode == "wal"
 
 
 def test_two_processes_that_make_and_write_the_file_at_the_same_time_both_succeed(path):

@@ -80,6 +80,14 @@ PAIR_LENGTHS = {
 BY_BRIEF = ({"brief-01": 0.0, "brief-02": 0.33, "gone": 1.0}, {"brief-02": 0.33, "brief-01": 1.0})
 MERGE = {"bengali_perplexity": [30.0, 32.0, 40.0, 31.0], "outline_perplexity": [22.0, 15.0, 12.0, 25.0]}
 STOPS = {"stopped_share": [0.2, 0.6, 1.0, 0.4]}
+AQI_COLUMNS = ["stage", "layer", "metric", "value", "low", "high"]
+LAYERS = [
+    (s, layer, m, 0.1 * layer, 0.0, 0.9)
+    for s in ("base", "sft")
+    for layer in range(-1, 7)
+    for m in ("separation", "silhouette")
+]
+DOTS = pd.DataFrame({"x": [0, 1, 2, 3], "y": [3, 1, 2, 0], "side": ["safe", "unsafe"] * 2, "language": list("eebb")})
 PICTURES = {
     "token_lengths": lambda: plots.token_lengths({"Gemma 3": [300, 420, 500], "Qwen 2.5": [1500, 1700, 2100]}, 1024),
     "loss_curves": lambda: plots.loss_curves(metrics({"loss": [4, 2, 1], "eval_loss": [4.2, 2.5, 1.9]})),
@@ -97,6 +105,8 @@ PICTURES = {
     "merge_curve, no merge": lambda: plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=["a", "b", "c", "no merge"])),
     "heatmap": lambda: plots.heatmap(*scores()),
     "quant_tradeoff": lambda: plots.quant_tradeoff(files()),
+    "aqi_layers": lambda: plots.aqi_layers(pd.DataFrame(LAYERS, columns=AQI_COLUMNS)),
+    "aqi_clusters": lambda: plots.aqi_clusters({"base": DOTS, "sft": DOTS.assign(x=DOTS["x"] * 2)}),
     "counts": lambda: plots.counts(pd.Series([*INDUSTRIES, INDUSTRIES[0]]), "Rows by industry"),
 }
 
@@ -286,3 +296,18 @@ def test_every_brief_is_drawn_with_its_own_two_shares_and_only_where_both_are_kn
 def test_stages_without_a_common_brief_have_no_picture():
     with pytest.raises(plots.NothingToDraw, match="no brief in common"):
         plots.paired_by_brief({"a": 1.0}, {"b": 1.0}, ("before", "after"))
+
+
+def test_the_layers_are_drawn_from_the_embeddings_on_one_line_a_stage():
+    """Layer -1 is the mean over layers with learned weights: no place on the axis of layers."""
+    figure = PICTURES["aqi_layers"]()
+    lines = [line for line in figure.axes[0].get_lines() if line.get_label() in ("base", "sft")]
+    assert [line.get_xdata().tolist() for line in lines] == [list(range(7))] * 2
+    with pytest.raises(plots.NothingToDraw, match="11_judge"):
+        plots.aqi_layers(pd.DataFrame(LAYERS[:2], columns=AQI_COLUMNS))
+
+
+def test_the_clusters_tell_sides_by_colour_and_languages_by_shape():
+    figure = PICTURES["aqi_clusters"]()
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert names == {"safe, b", "safe, e", "unsafe, b", "unsafe, e"}

@@ -63,6 +63,9 @@ def test_settings_cannot_be_changed_afterwards():
         ({"sft.learning_rate": "2e-4"}, "sft.learning_rate = '2e-4'"),
         ({"model.load_in_4bit": "yes"}, "model.load_in_4bit"),
         ({"export.quantizations": ["q3_k"]}, r"export.quantizations.0 = 'q3_k' \(from the override\)"),
+        ({"judge.prices": {"gpt-4o": [2.5]}}, "gpt-4o: give two prices"),
+        ({"judge.budget_usd": 0.0}, "judge.budget_usd = 0.0"),
+        ({"aqi.weight": 1.5}, "aqi.weight = 1.5"),
         ({"sft": 3}, "sft = 3"),
         ({"seed.x": 3}, "seed = "),
     ],
@@ -126,6 +129,12 @@ def test_the_hash_sees_the_sections_it_is_asked_for_and_no_others():
     assert before.hash() != after.hash()
     assert before.hash("dpo") != after.hash("dpo")
     assert before.hash("sft", "seed") == after.hash("sft", "seed")
+
+
+def test_every_criterion_of_the_judge_has_words_for_four_marks():
+    criteria = resolve("lekhai", "smoke").judge.criteria
+    assert list(criteria) == ["fluency", "structure", "tone", "adherence", "idea"]
+    assert all(f"{mark} " in words for words in criteria.values() for mark in (": 1", "; 4", "; 7", "; 10"))
 
 
 def test_overrides_are_not_kept_from_one_call_to_the_next():

@@ -7,7 +7,9 @@ import pytest
 
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import PHASES, Run, write_json
-from lekhai_helpers.measure.report import build_report, shown, side_by_side, stages_to_compare
+from lekhai_helpers.measure.report import build_report, stages_to_compare
+from lekhai_helpers.measure.report_judges import judge_heatmap, judge_reports
+from lekhai_helpers.measure.report_parts import shown, side_by_side, with_interval
 
 TABLE = "| Visual | Audio |\n|---|---|\n| ছাদে মা | ভিও: রোদ। |\n| ঘরে আলো | ভিও: আলো। |\n| প্যাকশট | ভিও: আজই কিনুন। |"
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -128,9 +130,17 @@ def test_a_script_that_is_no_valid_table_is_shown_as_it_was_written(run, ledger)
 def test_the_report_is_one_file_that_asks_the_network_for_nothing(run, ledger):
     fill(run, ledger)
     page = read(run, ledger)
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", page)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
     assert not re.search(r"url\((?!data:)", page) and "@import" not in page
     assert str(run.folder) not in page and not list(run.folder.glob("*.writing"))
+
+
+def test_the_bengali_font_stands_first_in_every_list_of_fonts(run, ledger):
+    """After system-ui a browser without a Bengali font of its own drew an industry's name as four boxes."""
+    page = read(run, ledger)
+    lists = re.findall(r"font(?:-family)?: ([^;]*Noto Sans Bengali Report[^;]*);", page)
+    used = [fonts for fonts in lists if "," in fonts]
+    assert len(used) == 2 and all(fonts.split('"Noto')[0].strip() in ("", "1rem/1.6") for fonts in used)
 
 
 def test_figures_of_a_phase_that_is_still_running_are_shown(run, ledger):
@@ -210,3 +220,141 @@ def test_both_sides_of_a_pair_are_drawn_with_the_same_seed_where_they_can_be(led
 )
 def test_figures_are_written_for_a_reader(value, name, expected):
     assert shown(value, name) == expected
+
+
+# --- what was added to the report with the judges' audits
+
+SFT = {"memory": {"estimated_mb": 4512.3, "measured_mb": 4100.2, "measured_share": 0.91}, "seconds": 346.2}
+SFT |= {"tokens_per_second": 382.2, "peak_memory_mb": 5170, "valid_answers": [[40, 0.0], [160, 0.9]]}
+_COUNTS = [("written by the model", 0.02, 0.01, 0.03, 12, 4, 14), ("held-out scripts", 0.015, 0.01, 0.02, 20, 6, 11)]
+_NAMES = ("what", "share", "low", "high", "texts", "texts_with_copy", "longest")
+SFT["copied"] = [dict(zip(_NAMES, row, strict=True)) for row in _COUNTS]
+TONE = {
+    "between": 0.74,
+    "within": 0.73,
+    "p": 0.31,
+    "least_p": 0.0014,
+    "briefs": 6,
+    "words": "no effect of the tone shown",
+}
+REFUSED = "weak-judge is not to be trusted here: 38 of 60 choices change when the two texts are swapped"
+
+
+def judged(ledger, name: str, passed: bool, sentence: str) -> None:
+    figures = [{"metric": "accuracy: all", "value": 0.8 if passed else 0.5, "low": 0.4, "high": 0.9, "n": 60}]
+    ledger.add_audit(name, figures, passed=passed, sentence=sentence)
+    rows = [
+        dict(stage=stage, brief_id=brief, seed=1, criterion="tone", status="scored", score=score, reason="")
+        for stage, score in (("base", 2), ("sft", 7))
+        for brief in ("b1", "b2")
+    ]
+    ledger.add_verdicts(name, rows)
+
+
+def test_cost_copying_tone_and_alarms_are_told_where_the_phases_measured_them(run, ledger):
+    fill(run, ledger)
+    finish(run, "06_fine_tuning", SFT)
+    finish(
+        run, "07_refinement", {"tone": TONE, "difference": {"difference": 0.1, "low": -0.1, "high": 0.3, "briefs": 12}}
+    )
+    refused = {"verdict": "drop", "alarms": ["length drift: +23%"], "comparison": "of 36 texts sft wins 9"}
+    finish(run, "10_preference_alignment", refused)
+    text = visible(read(run, ledger))
+    for words in (
+        "estimated 4,512 MB, measured 4,100 MB",
+        "382.2 tokens a second",
+        "step 160: 90%",
+        "length drift: +23%",
+    ):
+        assert words in text
+    assert "No more copying shown" in text and "p = 0.31" in text and "No effect of the tone shown" in text
+    assert "-10% to 30%) : no difference shown" in text or "-10% to 30%): no difference shown" in text
+    assert "Whether it copies" not in text
+
+
+def test_an_older_run_says_at_the_end_what_it_did_not_measure(run, ledger):
+    fill(run, ledger)
+    finish(run, "07_refinement", {"tone": {"between": 0.74, "within": 0.78, "texts": 18}})
+    end = visible(read(run, ledger)).split("What this does not show")[-1]
+    assert "Whether it copies its training scripts: not measured" in end and "tone that is asked for" in end
+    assert "Alignment quality" in end
+
+
+def test_a_judge_s_audit_stands_before_its_scores_and_the_better_judge_leads(run, ledger):
+    fill(run, ledger)
+    judged(ledger, "weak-judge", False, REFUSED)
+    judged(ledger, "good-judge", True, "good-judge passed its audit")
+    text = visible(read(run, ledger))
+    assert text.index("good-judge passed its audit") < text.index("accuracy: all") < text.index("Mean scores by stage")
+    assert text.index("good-judge passed") < text.index(REFUSED)
+    assert "7.0 (n=2)" in text
+
+
+def test_the_judge_notebook_11_names_leads(run, ledger):
+    fill(run, ledger)
+    judged(ledger, "good-judge", True, "good-judge passed its audit")
+    judged(ledger, "weak-judge", False, REFUSED)
+    finish(run, "11_judge", {"judge": "weak-judge", "scored": 4, "asked": 4})
+    text = visible(read(run, ledger))
+    assert text.index(REFUSED) < text.index("good-judge passed")
+
+
+def test_the_heatmap_of_a_judge_that_failed_its_audit_carries_the_sentence_in_the_picture(run, ledger):
+    """A picture is copied into slides without the text around it."""
+    fill(run, ledger)
+    judged(ledger, "weak-judge", False, REFUSED)
+    judged(ledger, "good-judge", True, "passed")
+    reports = judge_reports(ledger.verdicts(), ledger.audits(), ledger.responses(), ("base", "sft"))
+    good, weak = (judge_heatmap(report).get_suptitle() for report in reports)
+    assert good == "" and " ".join(weak.split()) == REFUSED
+
+
+def test_a_judge_that_was_never_audited_is_not_trusted(run, ledger):
+    fill(run, ledger)
+    rows = [dict(stage="sft", brief_id="b1", seed=1, criterion="tone", status="scored", score=9, reason="")]
+    ledger.add_verdicts("unknown", rows)
+    (report,) = judge_reports(ledger.verdicts(), ledger.audits(), ledger.responses(), ("base", "sft"))
+    assert not report.trusted and "was not audited" in visible(read(run, ledger))
+
+
+def test_a_judge_that_scored_nothing_shows_its_audit_and_its_count(run, ledger):
+    fill(run, ledger)
+    ledger.add_audit("down", [], passed=False, sentence="down is not to be trusted here: no answer came")
+    failed = dict(stage="sft", brief_id="b1", seed=1, criterion="tone", status="failed", score=None, reason="no answer")
+    ledger.add_verdicts("down", [failed])
+    text = visible(read(run, ledger))
+    assert "0 of 1 scored, 1 failed" in text and "no answer came" in text
+
+
+def test_alignment_quality_says_in_words_where_no_difference_is_shown(run, ledger):
+    fill(run, ledger)
+    for layer in (-1, 0, 1):
+        for stage in ("base", "sft"):
+            ledger.add_aqi(stage, layer, "separation", 0.1, 0.05, 0.2, 96)
+    ledger.add_aqi("sft", -1, "permutation_p", 0.002, n=96)
+    ledger.add_aqi("sft", -1, "delta_separation", 0.02, -0.01, 0.05, 96)
+    ledger.add_aqi("sft", -1, "delta_silhouette", 0.05, 0.01, 0.09, 96)
+    page = read(run, ledger)
+    text = visible(page)
+    assert "no difference shown: the interval holds 0" in text and "differs: the interval leaves 0 out" in text
+    assert "permutation_p" in text and "learned weights" in text and "Alignment quality by layer" in page
+
+
+def test_what_was_made_and_from_what_stands_at_the_top(run, ledger):
+    finish(run, "01_environment", {"base": "Gemma 3 270M (embedded)", "licence": "gemma"})
+    finish(run, "04_base_model", {"trained": 3796992, "all": 76146048})
+    text = visible(read(run, ledger)).split("Did training help")[0]
+    assert "Gemma 3 270M (embedded)" in text and "3,796,992 of 76,146,048 numbers (5.0%)" in text
+
+
+@pytest.mark.parametrize(
+    ("figure", "expected"),
+    [
+        (None, "–"),
+        ({"value": None, "low": None, "high": None, "n": 3}, "–"),
+        ({"value": 0.5, "low": None, "high": None, "n": None}, "50%"),
+        ({"value": 0.5, "low": 0.25, "high": 0.75, "n": 12}, "50% (25% to 75%, n=12)"),
+    ],
+)
+def test_a_figure_is_shown_with_what_is_known_of_it(figure, expected):
+    assert with_interval(figure, "valid_tables") == expected
