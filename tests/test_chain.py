@@ -54,7 +54,7 @@ def test_the_ledger_holds_the_texts_and_figures_of_every_stage(run):
         stages, responses, summary = ledger.stages(), ledger.responses(), ledger.summary()
         losses = ledger.metrics("06_fine_tuning")
     quants = [f"gguf-{kind}" for kind in settings.export.quantizations]
-    assert set(stages) == {"base", "merged", "sft", "dpo", *quants}
+    assert set(stages) == {"base", "merged", "sft", "sft+grammar", "dpo", *quants}
     assert (responses.groupby("stage").size() == settings.evaluation.limit).all()
     valid = summary[summary["metric"] == "valid_tables"].set_index("stage")
     assert set(valid.index) == set(stages)

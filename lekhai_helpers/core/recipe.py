@@ -55,7 +55,8 @@ class Merge(_Section):
     structure: Donor
     t: list[float] = Field(min_length=1, description="share of the structure donor: 0 is all language")
     t_by_module: dict[str, list[float]] = Field(
-        default_factory=dict, description="slerp only: self_attn or mlp to its t from the first layer to the last"
+        default_factory=dict,
+        description="slerp only: self_attn, mlp or layers (all of a layer) to its t from the first layer to the last",
     )
     density: float = Field(0.5, gt=0, le=1, description="ties and dare: share of each donor's changes that is kept")
     tokenizer: Literal["language", "union"] = Field("language", description="whose dictionary the merge has")

@@ -79,8 +79,8 @@ PHASES = {
         PhaseSpec(
             "11_judge",
             ("judgement",),
-            ("judge", "system_prompt", "decoding", "evaluation"),
-            ("evaluation.briefs",),
+            ("model", "judge", "aqi", "system_prompt", "decoding", "evaluation", "seed"),
+            ("evaluation.briefs", "aqi.prompts"),
         ),
         PhaseSpec(
             "12_portability",

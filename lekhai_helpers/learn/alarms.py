@@ -1,7 +1,7 @@
 """Alarms over a preference training: the known signs of one that went wrong, each with its evidence.
 
-``alarms = [*log_alarms(log), *drift_alarms(before, after)]``, ``write_alarms(ledger, alarms)``. A quiet alarm is kept
-as well: that nothing was found is a finding only where it was looked for. Taught in notebook 10.
+``alarms = [*log_alarms(log, settings.dpo), *drift_alarms(before, after)]``, ``write_alarms(ledger, alarms)``. A quiet
+alarm is kept as well: that nothing was found is a finding only where it was looked for. Taught in notebook 10.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from statistics import mean, median
 from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
+from lekhai_helpers.core.recipe import Dpo
 from lekhai_helpers.learn.callbacks import numbers_in
 
 LN2 = math.log(2)  # the loss of a model that prefers neither side
-FLAT = 0.005  # nats around ln 2 within which a loss has not moved; a margin of 0.01 is as much
+FLAT = 0.005  # nats around ln 2 within which a loss has not moved
+FLAT_MARGIN = 0.01  # as much, told in the margin: the logistic loss falls by half of it
 HELD = 3  # steps in a row that make an accuracy more than luck: a batch of two is all right once in four by chance
 DRIFT = 0.15  # of the mean length of what is written
 _SMALLEST_FALL = 0.02  # of the better side's reward; less is not worth an alarm
@@ -41,10 +43,13 @@ class Alarm:
         return f"{state:<10} {self.name}: {self.words}"
 
 
-def log_alarms(log: Sequence[Mapping[str, Any]]) -> list[Alarm]:
-    """Return the alarms over a training log, quiet ones too: too easy, the better side sinking, a flat loss."""
+def log_alarms(log: Sequence[Mapping[str, Any]], dpo: Dpo) -> list[Alarm]:
+    """Return the alarms over a training log, quiet ones too: too easy, the better side sinking, a flat loss.
+
+    `dpo` are the settings it was trained with: they say what the logged loss is the sum of.
+    """
     rows = [numbers_in(entry) for entry in log]
-    return [_too_easy(rows), _sinking(rows), _flat(rows)]
+    return [_too_easy(rows), _sinking(rows), _flat(rows, dpo)]
 
 
 def drift_alarms(before: Mapping[str, float], after: Mapping[str, float]) -> list[Alarm]:
@@ -52,13 +57,20 @@ def drift_alarms(before: Mapping[str, float], after: Mapping[str, float]) -> lis
 
     `before` and `after` are figures of `measure.evaluation.summarize_stage`.
     """
-    drift = after["mean_tokens"] / before["mean_tokens"] - 1
-    lengths = f"{before['mean_tokens']:.0f} tokens before, {after['mean_tokens']:.0f} after, {drift:+.0%}"
+    drift = length_drift(before, after)
+    lengths = f"{before['mean_tokens']:.0f} tokens before, {after['mean_tokens']:.0f} after"
+    lengths += "" if drift is None else f", {drift:+.0%}"
+    drifted = None if drift is None else abs(drift) > DRIFT
     shares = f"{before['valid_tables']:.0%} valid tables before, {after['valid_tables']:.0%} after"
     return [
-        Alarm("length drift", abs(drift) > DRIFT, f"the texts grew or shrank by more than {DRIFT:.0%}", lengths),
+        Alarm("length drift", drifted, f"the texts grew or shrank by more than {DRIFT:.0%}", lengths),
         Alarm("contract fell", after["valid_tables"] < before["valid_tables"], "fewer texts are valid tables", shares),
     ]
+
+
+def length_drift(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
+    """Return how much longer the texts became, as a share of before; None where all texts before were empty."""
+    return after["mean_tokens"] / before["mean_tokens"] - 1 if before["mean_tokens"] else None
 
 
 def write_alarms(ledger: Ledger, alarms: Sequence[Alarm], stage: str = "dpo") -> None:
@@ -117,27 +129,28 @@ def trend(values: Sequence[float]) -> int:
     return (z > 1.645) - (z < -1.645)
 
 
-def _flat(rows: Sequence[dict[str, float]]) -> Alarm:
-    """The loss of preferring stands at ln 2 over the last half of the steps: nothing was learned about the pairs."""
-    name, said = "flat loss", "the loss stands at 0.693, ln 2: equal sides, or a learning rate or beta too low"
+def _flat(rows: Sequence[dict[str, float]], dpo: Dpo) -> Alarm:
+    """What is learned about the pairs stands where it began, over the last half of the steps."""
+    name, flat, near, said = _told_apart_by(dpo)
     late = rows[len(rows) // 2 :] if len(rows) >= 4 else []
-    kinds = [[row["loss"] for row in late if "loss" in row], [_loss_of_margin(row) for row in late if _has_margin(row)]]
-    gaps = [abs(mean(values) - LN2) for values in kinds if values]
-    if not gaps:
-        return Alarm(name, None, said, f"{len(rows)} steps are too few")
-    return Alarm(name, min(gaps) < FLAT, said, f"mean of the last half of the steps {min(gaps):.4f} away from 0.693")
+    values = [row[name] for row in late if name in row]
+    if not values:
+        return Alarm("flat loss", None, said, f"{len(rows)} steps are too few, or none logs {name}")
+    evidence = f"{name} {mean(values):+.4f} on average over the last half of the steps; flat would be {flat:+.4f}"
+    return Alarm("flat loss", abs(mean(values) - flat) < near, said, evidence)
 
 
-def _has_margin(row: Mapping[str, float]) -> bool:
-    return "log_odds_ratio" in row or "rewards/margins" in row
+def _told_apart_by(dpo: Dpo) -> tuple[str, float, float, str]:
+    """Return which logged figure tells the sides apart, its flat value, how near is flat, and what that means.
 
-
-def _loss_of_margin(row: Mapping[str, float]) -> float:
-    """Return the loss of preferring alone, which the logged loss hides under the imitation term.
-
-    For orpo it is logged; otherwise it is the logistic loss of the batch's mean margin.
+    The loss of plain dpo does, and stands at ln 2 where neither side is preferred. With the imitation term in it, or
+    with another loss, a sum could pass 0.693 by accident: there the margin is asked. So it is for kto, whose own loss
+    stands at 0.5 where the rewards are 0 (with both thumbs weighing the same). orpo logs its log odds ratio, ln 0.5
+    where the sides are equally likely.
     """
-    if "log_odds_ratio" in row:
-        return -row["log_odds_ratio"]
-    margin = row["rewards/margins"]
-    return math.log1p(math.exp(-abs(margin))) + max(0.0, -margin)
+    why = "equal sides, or a learning rate or beta too low"
+    if dpo.method == "orpo":
+        return "log_odds_ratio", -LN2, FLAT, f"better and worse side stay equally likely: {why}"
+    if dpo.method == "dpo" and dpo.loss == "sigmoid" and dpo.sft_weight == 0:
+        return "loss", LN2, FLAT, f"the loss stands at 0.693, ln 2: {why}"
+    return "rewards/margins", 0.0, FLAT_MARGIN, f"the margin stands at 0, where it began: {why}"

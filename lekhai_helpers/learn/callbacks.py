@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
@@ -33,7 +33,7 @@ def progress_callbacks(ledger: Ledger | None, phase: str, live_plot: bool) -> li
     """Return the callbacks of a training: plain lines, the ledger, the check of the gradient, the live plot.
 
     Every logged training step carries two figures of our own: ``tokens_per_second`` (the time of the steps alone, no
-    evaluation, no writing of checkpoints) and ``memory_mb`` (the device's, see `device_memory_mb`).
+    evaluation, no writing of checkpoints) and ``memory_mb`` (the most held so far, see `device_memory_mb`).
     """
     from transformers import TrainerCallback
 
@@ -54,7 +54,7 @@ def progress_callbacks(ledger: Ledger | None, phase: str, live_plot: bool) -> li
                 return
             values = numbers_in(logs or {})
             if "loss" in values:
-                values |= self.speed.since_last(values.get("num_tokens")) | {"memory_mb": device_memory_mb()}
+                values |= self.speed.since_last(values.get("num_tokens")) | {"memory_mb": device_memory_mb(peak=True)}
             if ledger is not None:
                 finite = {key: value for key, value in values.items() if math.isfinite(value)}
                 ledger.log_metrics(phase, state.global_step, finite)
@@ -113,8 +113,10 @@ def stop_on_broken_gradient():
         def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
             if args.fp16 and state.global_step < 8:
                 return
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+            # One answer for all gradients: a card is asked once a step, not once a tensor.
+            finite = bool(
+                torch.stack([p.grad.isfinite().all() for p in model.parameters() if p.grad is not None]).all()
+            )
             self.broken = 0 if finite else self.broken + 1
             if self.broken >= BROKEN_IN_A_ROW:
                 raise TrainingError(
@@ -123,6 +125,27 @@ def stop_on_broken_gradient():
                 )
 
     return Watch()
+
+
+def stop_early(patience: int):
+    """Return a callback that ends the training after `patience` looks without a lower validation loss.
+
+    It reads the history that a checkpoint carries, so a resume goes on counting.
+    """
+    from transformers import TrainerCallback
+
+    class StopEarly(TrainerCallback):
+        def on_evaluate(self, args, state, control, **kwargs):
+            if patience_is_over(state.log_history, patience):
+                control.should_training_stop = True
+
+    return StopEarly()
+
+
+def patience_is_over(log_history: Sequence[Mapping[str, Any]], patience: int | None) -> bool:
+    """Say whether the last `patience` looks at the validation rows were all no better than the best before them."""
+    losses = [float(entry["eval_loss"]) for entry in log_history if "eval_loss" in entry]
+    return patience is not None and len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def save_every(minutes: float):

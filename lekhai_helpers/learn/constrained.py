@@ -1,6 +1,7 @@
 """Tables that cannot break: before each token, everything the grammar forbids is struck out. Taught in notebook 07.
 
-``generate(..., processors=grammar_processors(model, tokenizer, grammars, limit, bill))``: every text has a matcher of
+``vocabulary = model_vocabulary(model, tokenizer, bill)`` once, then
+``generate(..., processors=grammar_processors(vocabulary, grammars, limit, bill))``: every text has a matcher of
 its own (`learn.table_text`), which says what may come next. Sampling only, no beam search: a matcher belongs to its
 row of the batch.
 
@@ -24,33 +25,46 @@ from lekhai_helpers.prepare.contracts.ad_script import MIN_ROWS
 class Bill:
     """What the grammar cost: filled while texts are written.
 
-    `nats` sums -log of the probability mass that the model had on allowed tokens (temperature 1), `steered` counts
-    the tokens chosen under the limit's pressure.
+    `preparing` are the seconds before the first token: the dictionary is read once, a grammar for each text. `seconds`
+    come while writing. `nats` sums -log of the probability mass that the model had on allowed tokens (temperature 1),
+    `steered` counts the tokens chosen under the limit's pressure.
     """
 
     tokens: int = 0
+    preparing: float = 0.0
     seconds: float = 0.0
     nats: float = 0.0
     steered: int = 0
 
     def figures(self) -> dict[str, float]:
-        """Return the cost per token: milliseconds, nats given up, share of tokens steered towards the end."""
+        """Return seconds of preparing, and per token: milliseconds, nats given up, share steered towards the end."""
         count = max(self.tokens, 1)
         return {
+            "grammar_preparing_seconds": round(self.preparing, 3),
             "grammar_ms_per_token": round(1000 * self.seconds / count, 3),
             "nats_given_up_per_token": round(self.nats / count, 4),
             "steered_share": round(self.steered / count, 4),
         }
 
 
+def model_vocabulary(model, tokenizer, bill: Bill) -> Vocabulary:
+    """Read the dictionary of a model for `grammar_processors`, and put the time on the bill: once is enough.
+
+    Raises ConstraintError as `read_vocabulary` does.
+    """
+    began = time.perf_counter()
+    found = read_vocabulary(tokenizer, end_ids(model, tokenizer), model.config.get_text_config().vocab_size)
+    bill.preparing += time.perf_counter() - began
+    return found
+
+
 def grammar_processors(
-    model, tokenizer, grammars: Sequence[Grammar], limit: int, bill: Bill
+    vocabulary: Vocabulary, grammars: Sequence[Grammar], limit: int, bill: Bill
 ) -> Callable[[int, int], list[Any]]:
     """Return what `learn.model.generate` asks for each batch: processors that hold text i to ``grammars[i]``.
 
     `limit` is the number of new tokens a text may have. Raises ConstraintError where no table fits into it.
     """
-    vocabulary = read_vocabulary(tokenizer, end_ids(model, tokenizer), model.config.get_text_config().vocab_size)
     return lambda first, end: table_processors(vocabulary, grammars[first:end], limit, bill)
 
 
@@ -61,8 +75,10 @@ def table_processors(
 
     Raises ConstraintError where `limit` is too small for any table.
     """
+    began = time.perf_counter()
     header, row = shortest_parts(vocabulary, grammars[0])
     texts = [TableText(vocabulary, grammar, row) for grammar in grammars]
+    bill.preparing += time.perf_counter() - began
     needed = header + MIN_ROWS * row + 1 + max(text.margin for text in texts)
     if limit < needed:
         raise ConstraintError(

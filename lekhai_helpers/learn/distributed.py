@@ -6,11 +6,14 @@ function is `learn.training.train_sft`, the same as everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +27,7 @@ from lekhai_helpers.learn.model import attach_lora, load_model
 from lekhai_helpers.learn.training import Example, TrainingResult, train_sft
 
 JOB, RESULT, ADAPTER = "job.json", "result.json", "trained_adapter"
+_SECONDS_TO_END = 10.0
 
 
 def train_in_processes(
@@ -40,7 +44,8 @@ def train_in_processes(
 ) -> tuple[TrainingResult, Path]:
     """Train in ``sft.processes`` processes and return the result and the folder of the adapter.
 
-    Checkpoints and resume work as in `train_sft`; the lines of the first process are printed as they come. Raises
+    Checkpoints and resume work as in `train_sft`; the lines of the first process are printed as they come. Where this
+    process is interrupted or killed, the others end too and leave the checkpoints as they are. Raises
     TrainingError with the last lines where the processes end in an error, or where ``sft.keep`` is "contract", which
     would need every process to wait while one writes answers.
     """
@@ -75,20 +80,61 @@ def _command(processes: int, workplace: Path) -> list[str]:
 
 
 def _run(command: list[str], settings: Settings) -> None:
-    """Run a command, print what it says of the training line by line, and keep its last lines for the error."""
+    """Run a command, print what it says of the training line by line, and keep its last lines for the error.
+
+    Its standard input is a pipe that stays open as long as this process lives; see `end_with_the_notebook`.
+    """
     # accelerate starts several processes without a card only through MPI; told so in this way, it takes gloo.
     environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if settings.model.device == "cpu" else {})
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:
-            lines.append(line.rstrip())
-            if line.startswith(("step ", "going on ", "the checkpoint ")):
-                print(line, end="", flush=True)
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    # In a session of its own: its processes are ended by us, all of them, and not by an interrupt, some of them.
+    with subprocess.Popen(command, **pipes, text=True, env=environment, start_new_session=True) as running:
+        try:
+            lines = _printed(running)
+        except BaseException:  # also where a person interrupts the notebook: nobody may go on writing checkpoints
+            _end(running)
+            raise
     if running.returncode:
         raise TrainingError(f"the training in {settings.sft.processes} processes ended in an error: {_reason(lines)}")
+
+
+def _printed(running: subprocess.Popen[str]) -> list[str]:
+    """Print the lines about the training as they come, and return all lines."""
+    assert running.stdout is not None
+    lines: list[str] = []
+    for line in running.stdout:
+        lines.append(line.rstrip())
+        if line.startswith(("step ", "going on ", "the checkpoint ")):
+            print(line, end="", flush=True)
+    return lines
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    """End the launcher and what it started: the closed pipe ends the workers, wherever they are."""
+    assert running.stdin is not None
+    running.stdin.close()
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, sent)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(_SECONDS_TO_END)
+            return
+
+
+def end_with_the_notebook() -> None:
+    """End this worker as soon as the process that asked for the training is gone, however it went.
+
+    Its end of the pipe, which every worker inherits as standard input, is then closed, by the system if by nobody
+    else. Without this the workers of a killed notebook would go on for hours, and write into a folder that the next
+    run continues from.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1024):  # nothing is ever written; an empty answer is the end
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _reason(lines: Sequence[str]) -> str:
@@ -99,6 +145,7 @@ def _reason(lines: Sequence[str]) -> str:
 
 def main(workplace: Path) -> None:
     """Do the job in `workplace`, as one of the processes that accelerate started."""
+    end_with_the_notebook()
     from accelerate import PartialState
 
     job: dict[str, Any] = json.loads((workplace / JOB).read_text(encoding="utf-8"))

@@ -7,15 +7,17 @@ profiles they are models of their own, named in the recipe.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.core.recipe import Donor, Settings, data_file
-from lekhai_helpers.learn.model import attach_lora, load_model, perplexity
-from lekhai_helpers.learn.training import short_lora_training
+from lekhai_helpers.learn.callbacks import progress_callbacks
+from lekhai_helpers.learn.model import attach_lora, load_model, perplexity, unsloth_engine
+from lekhai_helpers.learn.training import Example, messages_of, print_one_way
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,43 @@ def _as_text(row: Any, tokenizer) -> str | tuple[str, str]:
         return row
     prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
     return prompt, row["completion"][0]["content"] + tokenizer.eos_token
+
+
+def short_lora_training(model, tokenizer, rows: Sequence[Example | str], settings: Settings, steps: int, folder: Path):
+    """Train the LoRA of `model` for a few steps on plain texts or prompt/completion rows (the donors of notebook 02).
+
+    Returns the losses as (step, loss).
+    """
+    unsloth_engine()
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    # A paragraph is a whole document, from BOS to EOS; messages get theirs from the template.
+    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token
+    table = [{"text": f"{bos}{row}{eos}"} if isinstance(row, str) else messages_of([row])[0] for row in rows]
+    config = SFTConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.merge.batch_size,
+        learning_rate=settings.merge.learning_rate,
+        gradient_checkpointing=settings.model.device != "cpu",
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(0.1 * steps),
+        max_length=settings.model.max_seq_length,
+        logging_steps=max(1, steps // 5),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=settings.seed,
+        data_seed=settings.seed,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        processing_class=tokenizer,
+        args=config,
+        train_dataset=Dataset.from_list(table),
+        callbacks=progress_callbacks(None, "", False),
+    )
+    print_one_way(trainer)
+    trainer.train()
+    return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]

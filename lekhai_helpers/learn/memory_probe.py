@@ -13,20 +13,18 @@ from typing import Any
 
 from lekhai_helpers.core.hardware import memory_mb
 from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.learn.memory_estimate import estimate
+from lekhai_helpers.learn.memory_fit import out_of_memory
 
 _MIB = 1024**2 / 1e6  # in MB
-
-
-class DoesNotFit(RuntimeError):
-    """The step on the longest row ran out of the card's memory; the text names what to change."""
 
 
 def probe(model: Any, tokenizer: Any, ids: Sequence[int], settings: Settings) -> float:
     """Return the measured peak in MB of one training step on `ids`, the longest row, at the batch size.
 
-    Weights included: hold it against ``estimate(...).torch``. On a card it is what torch held at most, on a processor
-    the weights and this process's growth. Trained numbers, random state and mode are as before afterwards. Raises
-    DoesNotFit where the card has too little memory.
+    Weights included: hold it against ``estimate(...).torch``, and against what was free with `check_probe`. On a card
+    it is what torch held at most, on a processor the weights and this process's growth. Trained numbers, random state
+    and mode are as before afterwards. Raises DoesNotFit, with one change to make, where the card has too little memory.
     """
     import torch
 
@@ -35,11 +33,18 @@ def probe(model: Any, tokenizer: Any, ids: Sequence[int], settings: Settings) ->
         try:
             _one_step(model, batch, trained)
         except torch.OutOfMemoryError:
-            raise DoesNotFit(
-                f"one step on the longest row ({len(ids)} tokens, {len(batch)} at once) does not fit into the card: "
-                "halve sft.batch_size and double sft.gradient_accumulation, or lower model.max_seq_length"
-            ) from None
+            expected = estimate(model.config.to_dict(), settings, len(ids))
+            raise out_of_memory(expected, _most_mb(batch.device.type, expected.total)) from None
     return peak[0]
+
+
+def _most_mb(device: str, estimated_mb: float) -> float:
+    """Return what this process could hold on its card at most, in MB; elsewhere the estimate, which proved too low."""
+    import torch
+
+    if device != "cuda":
+        return estimated_mb
+    return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 1e6
 
 
 def _one_step(model: Any, batch: Any, trained: list[Any]) -> None:

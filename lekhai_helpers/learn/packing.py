@@ -1,6 +1,12 @@
 """Are rows kept apart when several share one sequence? Measured on the model itself, never assumed.
 
-``apart, sentence = rows_kept_apart(model, tokenizer)``; `train_sft` asks before it packs. Taught in notebook 03.
+``apart, sentence = rows_kept_apart(model, tokenizer)``; `train_sft` asks before it packs. Notebook 03 names the idea,
+no notebook calls this.
+
+On a processor there is one thing more to know: Unsloth turns packing off there, whatever was measured (`turned_off`).
+Where that switch is taken out, a packed step of the trainer has the loss of the same rows unpacked: the rows are kept
+apart in its real batches too. On a card Unsloth tells its attention the lengths of the rows as well, which this
+measurement does not; there it may say no where the trainer would keep them apart.
 """
 
 from __future__ import annotations
@@ -34,6 +40,21 @@ def rows_kept_apart(model: Any, tokenizer: Any) -> tuple[bool, str]:
     leak = (packed - changed).abs().max().item() / scale
     gap = (packed - alone).abs().max().item() / scale
     return _verdict(leak, gap, _rounding(model))
+
+
+def turned_off() -> str:
+    """Return why the trainer would not pack here although asked to, or "" where it would.
+
+    Unsloth changes the trainer's settings and goes on, so they are made once and looked at.
+    """
+    from lekhai_helpers.learn.model import unsloth_engine
+
+    unsloth_engine()
+    from trl import SFTConfig
+
+    if SFTConfig(output_dir="not-written", packing=True, report_to="none").packing:
+        return ""
+    return "Unsloth packs no rows on this device and would train on single ones: leave sft.packing off"
 
 
 def _verdict(leak: float, gap: float, rounding: float) -> tuple[bool, str]:

@@ -23,11 +23,14 @@ from lekhai_helpers.learn.model import Generation, Message, generate
 
 Example = dict[str, Any]
 TOLERANCE = 0.2  # how far the two sides of a pair may lie apart, as a share of the better one's tokens
+LEANING = 0.1  # how far the worse sides may lie on one side of the better ones on average; a fair spread is near 0
+ENOUGH = 8  # pairs below which such an average says little
 TRIES = 2  # samples of the model for one brief, each with its own seed
 # Where a worse side comes from.
 OWN, OWN_CUT, PLANTED = "the model's own sample", "the model's own sample, cut at a row end", "planted: "
 # Why a pair is left out.
 SAME, NO_LENGTH, TWICE = "both sides are the same", "no sample of a similar length", "the same pair twice"
+LEANS = "left out so that longer and shorter worse sides balance"
 NO_DEFECT = "no planted defect keeps the length"
 
 
@@ -71,7 +74,18 @@ def make_pairs(
     different = list({_key(pair): pair for pair in pairs + own}.values())
     left_out.update(unfit)
     left_out.update({TWICE: len(pairs + own) - len(different)})
-    return different, +left_out
+    upright = _without_leaning(different, tokenizer)
+    left_out.update({LEANS: len(different) - len(upright)})
+    return upright, +left_out
+
+
+def _without_leaning(pairs: list[Pair], tokenizer) -> list[Pair]:
+    """Return the pairs without those that lean most, until longer and shorter worse sides balance."""
+    gaps = [(_lengths(pair, tokenizer), pair) for pair in pairs]
+    while len(gaps) >= ENOUGH and abs(gap := _mean_gap([row for row, _ in gaps])) > LEANING / 2:
+        worst = max(gaps, key=lambda entry: (entry[0]["rejected"] - entry[0]["chosen"]) / entry[0]["chosen"] * gap)
+        gaps.remove(worst)
+    return [pair for _, pair in gaps]
 
 
 def _planted_pairs(tokenizer, examples: Sequence[Example], max_length: int, dice) -> tuple[list[Pair], Counter[str]]:
@@ -105,29 +119,32 @@ def _own_pairs(
 
 
 def _length_matched(sample: Generation, example: Example, tokenizer, max_length: int) -> tuple[str | None, str]:
-    """Return (text, source), or (None, why not). A sample that is too long ends at the last row that fits.
+    """Return (text, source), or (None, why not). A sample that does not fit as it is ends at the nearest row end.
 
     Otherwise DPO learns "shorter is better" from samples that never stopped. The last row of a sample that ran into
     the token limit is torn by that limit, not by the model, and goes as well.
     """
-    lines = sample.text.strip().split("\n")
-    kept = lines if sample.stopped else lines[:-1]
-    longest = _longest_allowed(tokenizer, example, max_length)
-    while kept and count_tokens(tokenizer, "\n".join(kept)) > longest:
-        kept = kept[:-1]
-    text = "\n".join(kept).strip()
+    whole = sample.text.strip()
+    rows = whole.split("\n") if sample.stopped else whole.split("\n")[:-1]
+    fits = _fits(tokenizer, example, max_length)
+    text = whole if sample.stopped and fits(whole) else _nearest_cut(rows, example, tokenizer, max_length)
     if text == _script(example).strip():
         return None, SAME
-    if not _fits(tokenizer, example, max_length)(text):
+    if not fits(text):
         return None, NO_LENGTH
-    return text, OWN if len(kept) == len(lines) else OWN_CUT
+    return text, OWN if text == whole else OWN_CUT
 
 
-def _longest_allowed(tokenizer, example: Example, max_length: int) -> float:
-    """Return how many tokens the worse side may have: the better side's and a fifth, or what `max_length` leaves."""
+def _nearest_cut(rows: Sequence[str], example: Example, tokenizer, max_length: int) -> str:
+    """Return the first so many rows that come nearest to the better side in tokens, among those `max_length` holds.
+
+    The nearest, not the longest allowed: the worse sides would then all be a little longer, and length would tell
+    the sides apart again.
+    """
     chosen = count_tokens(tokenizer, _script(example))
-    around = whole_length(tokenizer, example["prompt"], _script(example)) - chosen
-    return min(chosen * (1 + TOLERANCE), max_length - around)
+    starts = ["\n".join(rows[:end]).strip() for end in range(1, len(rows) + 1)]
+    held = [text for text in starts if whole_length(tokenizer, example["prompt"], text) <= max_length]
+    return min(held, key=lambda text: abs(count_tokens(tokenizer, text) - chosen), default="")
 
 
 def _fits(tokenizer, example: Example, max_length: int) -> Callable[[str], bool]:
@@ -144,7 +161,8 @@ def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> list[dict[
     """Return one row a pair: example, source, the tokens of chosen and rejected, and of the longer whole sequence.
 
     Raises PreferenceError, naming the pairs, where sides are equal or differ by more than a fifth in tokens, where a
-    pair stands twice, or where a side with its prompt would be cut at `max_length` tokens; and without pairs.
+    pair stands twice, or where a side with its prompt would be cut at `max_length` tokens; where the worse sides of 8
+    or more pairs are longer, or shorter, by more than a tenth on average; and without pairs.
     """
     if not pairs:
         raise PreferenceError("there are no pairs to learn from: raise dpo.pairs or dpo.planted_share")
@@ -157,7 +175,25 @@ def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> list[dict[
     if wrong:
         more = f"\n... and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise PreferenceError("\n".join(["these pairs cannot be learned from:", *wrong[:5]]) + more)
+    _refuse_leaning(rows)
     return rows
+
+
+def _refuse_leaning(rows: Sequence[dict[str, Any]]) -> None:
+    """Each pair may be near enough and all together still teach length, where they lean to one side."""
+    gap = _mean_gap(rows)
+    if len(rows) < ENOUGH or abs(gap) <= LEANING:
+        return
+    longer, lesson = ("longer", "shorter is better") if gap > 0 else ("shorter", "longer is better")
+    raise PreferenceError(
+        f"the worse sides are {abs(gap):.0%} {longer} than the better ones on average, so {lesson!r} is all there "
+        f"is to learn: raise dpo.planted_share, for planted sides keep the length better, or set another seed"
+    )
+
+
+def _mean_gap(rows: Sequence[dict[str, Any]]) -> float:
+    """Return how much longer (below 0: shorter) the worse sides are on average, as a share of the better ones."""
+    return sum((row["rejected"] - row["chosen"]) / max(row["chosen"], 1) for row in rows) / len(rows)
 
 
 def _lengths(pair: Pair, tokenizer) -> dict[str, Any]:
@@ -179,11 +215,15 @@ def _faults(pair: Pair, row: dict[str, Any], max_length: int) -> list[str]:
 
 
 def length_figures(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return checked rows in figures: how many, the longest; for pairs also mean tokens of both sides, widest gap."""
+    """Return checked rows in figures: how many, the longest; for pairs also mean tokens of both sides and the gaps.
+
+    ``mean_gap`` is signed, a share of the better side: above 0 the worse sides are longer on average.
+    """
     figures: dict[str, float] = {"rows": len(rows), "longest": max(row["whole"] for row in rows)}
     if "chosen" in rows[0]:
         figures["mean_chosen_tokens"] = round(sum(row["chosen"] for row in rows) / len(rows), 1)
         figures["mean_rejected_tokens"] = round(sum(row["rejected"] for row in rows) / len(rows), 1)
+        figures["mean_gap"] = round(_mean_gap(rows), 3)
         figures["widest_gap"] = round(max(length_gap(row["chosen"], row["rejected"]) for row in rows), 3)
     return figures
 

@@ -30,7 +30,9 @@ PHASE = "10_preference_alignment"
 def check_method(settings: Settings) -> None:
     """Raise PreferenceError where the settings of dpo contradict each other, or the method is not installed.
 
-    A setting that would be passed over in silence is a contradiction as well. Asked before anything is loaded.
+    A setting that somebody set and that would be passed over in silence is a contradiction as well. One is passed
+    over: ``dpo.sft_weight``, which every profile sets, is used by dpo only; kto has no term of imitation, and orpo's
+    own has a fixed weight. Asked before anything is loaded.
     """
     dpo = settings.dpo
     if dpo.method == "kto" and not dpo.thumbs:
@@ -76,8 +78,9 @@ def align(
     """Align `model` (the SFT model with its adapter) with ``settings.dpo.method``; `material` is pairs, thumbs for kto.
 
     For dpo and kto the frozen copy of the adapter as it is now is the reference; orpo needs none. A term of plain
-    imitation of the better side is added by ``dpo.sft_weight`` for dpo; orpo brings its own, kto has none. Returns the
-    log, a dict a step. Raises PreferenceError for settings or rows that cannot be used, before the first step.
+    imitation of the better side is added by ``dpo.sft_weight`` for dpo; orpo brings its own, kto has none, and both
+    pass that setting over. Returns the log, a dict a step. Raises PreferenceError for settings or rows that cannot be
+    used, before the first step.
     """
     check_method(settings)
     limit = max_length or settings.model.max_seq_length
@@ -114,6 +117,8 @@ def _common(settings: Settings, folder: Path, limit: int) -> dict[str, Any]:
         "max_steps": settings.dpo.max_steps,
         "per_device_train_batch_size": settings.dpo.batch_size,
         "gradient_checkpointing": settings.model.device != "cpu",
+        # As in the fine-tuning, and as `learn.memory` reckons.
+        "optim": "adamw_8bit" if settings.model.device == "cuda" else "adamw_torch",
         "learning_rate": settings.dpo.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": math.ceil(0.1 * settings.dpo.max_steps),

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: one `train_sft` for every profile, Unsloth's path. Taught in notebooks 02 and 06."""
+"""Supervised fine-tuning: one `train_sft` for every profile, Unsloth's path. Taught in notebook 06."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings, Sft
-from lekhai_helpers.learn.callbacks import TrainingError, progress_callbacks, save_every
+from lekhai_helpers.learn.callbacks import TrainingError, progress_callbacks, save_every, stop_early
 from lekhai_helpers.learn.checkpoints import checkpoint_to_continue, made_with
 from lekhai_helpers.learn.model import unsloth_engine
-from lekhai_helpers.learn.packing import rows_kept_apart
+from lekhai_helpers.learn.packing import rows_kept_apart, turned_off
 from lekhai_helpers.learn.sampling import by_length
 
 Example = dict[str, Any]
@@ -28,7 +28,8 @@ class TrainingResult:
     """What a training left: losses by step, the step that was kept, tokens a second.
 
     ``valid_answers`` is what the score said by step, empty where none was given; ``planned`` the steps the settings
-    ask for, more than ``steps`` where it was stopped early.
+    ask for, more than ``steps`` where it was stopped early; ``validation_before`` the validation loss of the model as
+    it was before the first step, in nats per token.
     """
 
     train_loss: list[tuple[int, float]]
@@ -39,6 +40,7 @@ class TrainingResult:
     tokens_per_second: float
     valid_answers: list[tuple[int, float]]
     planned: int
+    validation_before: float
 
     @property
     def overfitting(self) -> str:
@@ -93,7 +95,7 @@ def train_sft(
     from datasets import Dataset
 
     _check_settings(model, tokenizer, settings.sft, score)
-    train, validation = _messages(train), _messages(validation)
+    train, validation = messages_of(train), messages_of(validation)
     callbacks = [*progress_callbacks(ledger, phase, live_plot), save_every(settings.sft.checkpoint_minutes)]
     trainer = _trainer_class(settings, score)(
         model=model,
@@ -101,15 +103,15 @@ def train_sft(
         args=_config(settings, folder, max_length or settings.model.max_seq_length),
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation),
-        callbacks=callbacks + _early_stopping(settings.sft),
+        callbacks=callbacks + ([stop_early(settings.sft.patience)] if settings.sft.patience else []),
     )
-    _print_one_way(trainer)
+    print_one_way(trainer)
     # Of several processes the first decides, and the others find its decision.
     with trainer.accelerator.main_process_first():
-        sums = made_with(model, [train, validation], settings.hash("model", "lora", "sft", "seed"))
-        last = checkpoint_to_continue(folder, sums, settings.sft.max_steps, resume)
+        last = checkpoint_to_continue(folder, made_with(model, [train, validation], settings), settings, resume)
     if ledger is not None and last is None:
         ledger.clear_metrics(phase)
+    trainer.args.eval_on_start = last is None  # after a resume it stands in the history already
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
     return _result(trainer, time.monotonic() - began)
@@ -122,6 +124,8 @@ def _check_settings(model, tokenizer, sft: Sft, score: Score | None) -> None:
         apart, why = rows_kept_apart(model, tokenizer)
         if not apart:
             raise TrainingError(f"sft.packing would mix the rows: {why}; set sft.packing=false")
+        if why := turned_off():
+            raise TrainingError(why)
 
 
 def _config(settings: Settings, folder: Path, max_length: int):
@@ -151,21 +155,14 @@ def _config(settings: Settings, folder: Path, max_length: int):
         save_steps=sft.eval_every,
         save_total_limit=2,
         load_best_model_at_end=sft.keep != "last",
-        metric_for_best_model="eval_valid_answers" if sft.keep == "contract" else "eval_loss",
+        metric_for_best_model="eval_choice" if sft.keep == "contract" else "eval_loss",
         greater_is_better=sft.keep == "contract",
-        restore_callback_states_from_checkpoint=True,
         logging_steps=max(1, sft.max_steps // 20),
         report_to=sft.tracker,
         disable_tqdm=True,
         seed=settings.seed,
         data_seed=settings.seed,
     )
-
-
-def _early_stopping(sft: Sft) -> list:
-    from transformers import EarlyStoppingCallback
-
-    return [EarlyStoppingCallback(early_stopping_patience=sft.patience)] if sft.patience else []
 
 
 def _trainer_class(settings: Settings, score: Score | None):
@@ -180,56 +177,17 @@ def _trainer_class(settings: Settings, score: Score | None):
 
         def evaluate(self, *args, **kwargs):
             metrics = super().evaluate(*args, **kwargs)
-            if score is None:
+            if score is None or self.state.global_step == 0:
                 return metrics
             # Writing answers throws dice; without their own the training would go on differently than without it.
             with torch.random.fork_rng():
                 value = score(self.model, self.processing_class)
             unsloth_engine().for_training(self.model)
             self.log({"eval_valid_answers": value})
-            return metrics | {"eval_valid_answers": value}
+            # Of equally many valid answers the lower validation loss decides; it never outweighs one answer.
+            return metrics | {"eval_valid_answers": value, "eval_choice": value - 1e-4 * metrics["eval_loss"]}
 
     return Trainer
-
-
-def short_lora_training(model, tokenizer, rows: Sequence[Example | str], settings: Settings, steps: int, folder: Path):
-    """Train the LoRA of `model` for a few steps on plain texts or prompt/completion rows (the donors of notebook 02).
-
-    Returns the losses as (step, loss).
-    """
-    unsloth_engine()
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    # A paragraph is a whole document, from BOS to EOS; messages get theirs from the template.
-    bos, eos = tokenizer.bos_token or "", tokenizer.eos_token
-    table = [{"text": f"{bos}{row}{eos}"} if isinstance(row, str) else _messages([row])[0] for row in rows]
-    config = SFTConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=settings.merge.batch_size,
-        learning_rate=settings.merge.learning_rate,
-        gradient_checkpointing=settings.model.device != "cpu",
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(0.1 * steps),
-        max_length=settings.model.max_seq_length,
-        logging_steps=max(1, steps // 5),
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=settings.seed,
-        data_seed=settings.seed,
-    )
-    trainer = SFTTrainer(
-        model=model,
-        processing_class=tokenizer,
-        args=config,
-        train_dataset=Dataset.from_list(table),
-        callbacks=progress_callbacks(None, "", False),
-    )
-    _print_one_way(trainer)
-    trainer.train()
-    return [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
 def effective_batch(sft: Sft) -> int:
@@ -237,14 +195,15 @@ def effective_batch(sft: Sft) -> int:
     return sft.batch_size * sft.gradient_accumulation * sft.processes
 
 
-def _print_one_way(trainer) -> None:
+def print_one_way(trainer) -> None:
     """Drop the trainer's own printer: with it every figure would stand twice in the notebook."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
 
 
-def _messages(examples: Sequence[Example]) -> list[Example]:
+def messages_of(examples: Sequence[Example]) -> list[Example]:
+    """Return what the trainer reads of each example: its prompt and its completion."""
     return [{"prompt": example["prompt"], "completion": example["completion"]} for example in examples]
 
 
@@ -252,16 +211,18 @@ def _result(trainer, seconds: float) -> TrainingResult:
     log = trainer.state.log_history
     # After a resume the trainer counts its tokens from 0 again, as this clock does.
     tokens = float(next((entry["num_tokens"] for entry in reversed(log) if "num_tokens" in entry), 0))
+    before, *validation = _series(log, "eval_loss")
     loaded_best = trainer.args.load_best_model_at_end and trainer.state.best_global_step
     return TrainingResult(
         train_loss=_series(log, "loss"),
-        validation_loss=_series(log, "eval_loss"),
+        validation_loss=validation,
         kept_step=trainer.state.best_global_step if loaded_best else trainer.state.global_step,
         steps=trainer.state.global_step,
         seconds=round(seconds, 1),
         tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
         valid_answers=_series(log, "eval_valid_answers"),
         planned=trainer.state.max_steps,
+        validation_before=before[1],
     )
 
 

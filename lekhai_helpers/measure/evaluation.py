@@ -6,12 +6,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from lekhai_helpers.core.bengali import words
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings
-from lekhai_helpers.learn.constrained import Bill, grammar_processors
+from lekhai_helpers.learn.constrained import Bill, grammar_processors, model_vocabulary
 from lekhai_helpers.learn.model import Generation, Message, generate, perplexity
 from lekhai_helpers.prepare.contracts import Grammar, get_contract, get_grammar
 from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
@@ -35,13 +36,18 @@ def brief_grammar(brief: Brief, settings: Settings) -> Grammar:
 def model_writer(model, tokenizer, settings: Settings, bill: Bill | None = None) -> Writer:
     """Return a writer over a model in this process, with the recipe's decoding.
 
-    `bill` takes down what grammars cost, where the writer is given any.
+    `bill` takes down what grammars cost, where the writer is given any. For those the model's dictionary is read, once
+    for a writer.
     """
     bill = Bill() if bill is None else bill
 
+    @cache
+    def vocabulary():
+        return model_vocabulary(model, tokenizer, bill)
+
     def write(prompts: Sequence[Sequence[Message]], seed: int, grammars: Sequence[Grammar] | None = None):
         limit = settings.decoding.max_new_tokens
-        held = None if grammars is None else grammar_processors(model, tokenizer, grammars, limit, bill)
+        held = None if grammars is None else grammar_processors(vocabulary(), grammars, limit, bill)
         return generate(model, tokenizer, prompts, settings.decoding, seed, held)
 
     return write

@@ -2,7 +2,7 @@
 
 ``table(compare(rows, train, held_out, settings))`` puts it beside the same figure for scripts that people wrote and the
 model never saw: what the trade repeats anyway. ``copied_passages(text, training)`` gives the passages to read. Taught
-in notebooks 06 and 07. After McCoy et al. 2021, "How much do language models copy from their training data?" (RAVEN:
+in notebook 06. After McCoy et al. 2021, "How much do language models copy from their training data?" (RAVEN:
 novelty of n-grams against a human baseline), and Carlini et al. 2022, "Quantifying memorization across neural
 language models".
 """

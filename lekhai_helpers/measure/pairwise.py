@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import Any, Literal
 
-from lekhai_helpers.learn.alarms import DRIFT
+from lekhai_helpers.learn.alarms import DRIFT, length_drift
 from lekhai_helpers.measure.counting import counted
 from lekhai_helpers.prepare.contracts.ad_script import check
 from lekhai_helpers.prepare.dataset import Brief
@@ -156,7 +156,7 @@ def verdict(before: Mapping[str, float], after: Mapping[str, float], comparison:
     `before` and `after` are the figures of the two stages on the same briefs and seeds (see
     `measure.evaluation.summarize_stage`), `comparison` has the earlier stage first. Kept only if the contract share
     does not fall, the comparison does not favour the earlier stage, at most 5 texts in 100 fewer stop by themselves,
-    and the mean length drifts by at most 15%.
+    and the mean length drifts by at most 15% (which nobody can tell where all texts before were empty).
     """
     reasons = []
     if after["valid_tables"] < before["valid_tables"]:
@@ -165,10 +165,11 @@ def verdict(before: Mapping[str, float], after: Mapping[str, float], comparison:
         reasons.append(f"the pairwise comparison favours {comparison.first}: {comparison.sentence}")
     if after["stopped"] < before["stopped"] - STOP_LOSS:
         reasons.append(f"fewer texts end by themselves: {before['stopped']:.0%} to {after['stopped']:.0%}")
-    drift = after["mean_tokens"] / before["mean_tokens"] - 1
-    if abs(drift) > DRIFT:
+    drift = length_drift(before, after)
+    if drift is not None and abs(drift) > DRIFT:
         reasons.append(f"the length drifted by {drift:+.0%}")
     if reasons:
         return False, reasons
     kept = f"valid tables {before['valid_tables']:.0%} before and {after['valid_tables']:.0%} after"
-    return True, [f"{kept}, length drift {drift:+.0%}", comparison.sentence]
+    length = "no text before to hold the length against" if drift is None else f"length drift {drift:+.0%}"
+    return True, [f"{kept}, {length}", comparison.sentence]

@@ -1,7 +1,8 @@
 """How long an example may be: chosen from the measured lengths, with what the choice would cut.
 
 ``measured = measure_lengths(examples, tokenizer)``, ``choose_max_length(measured.values(), cap)``,
-``leave_out(examples, measured, chosen)``, ``save_max_length(...)``. Taught in notebook 03, read in 06 and 10.
+``leave_out(examples, measured, chosen)``, ``save_max_length(...)``. Taught in notebook 03, read in 04,
+06 and 10.
 """
 
 from __future__ import annotations
@@ -74,17 +75,30 @@ def leave_out(
     return stay, [name_of(example) for example in examples if example["split"] != "test" and name_of(example) in long]
 
 
-def save_max_length(dataset_folder: Path, max_length: int, left_out: Sequence[str]) -> Path:
-    """Write the choice beside the rows. Returns the file."""
-    return write_json(Path(dataset_folder) / FILE, {"max_length": max_length, "left_out": list(left_out)})
+def save_max_length(dataset_folder: Path, max_length: int, longest: int, left_out: Sequence[str]) -> Path:
+    """Write the choice beside the rows, with the length of the longest row that stays. Returns the file."""
+    chosen = {"max_length": max_length, "longest": longest, "left_out": list(left_out)}
+    return write_json(Path(dataset_folder) / FILE, chosen)
 
 
 def load_max_length(dataset_folder: Path) -> int:
     """Return the length that notebook 03 chose, in tokens. Raises DatasetError where it did not."""
+    return _tokens(dataset_folder, "max_length")
+
+
+def load_longest(dataset_folder: Path) -> int:
+    """Return how long the longest row is that stays, in tokens: what the memory is estimated for, at most max_length.
+
+    Raises DatasetError as `load_max_length` does.
+    """
+    return _tokens(dataset_folder, "longest")
+
+
+def _tokens(dataset_folder: Path, name: str) -> int:
     path = Path(dataset_folder) / FILE
     if not path.exists():
         raise DatasetError(f"no {FILE} in {path.parent.name}: run notebook 03 again, which chooses the length")
-    chosen = json.loads(path.read_text(encoding="utf-8"))["max_length"]
+    chosen = json.loads(path.read_text(encoding="utf-8")).get(name)
     if not isinstance(chosen, int) or chosen <= 0:
-        raise DatasetError(f"{FILE} says max_length {chosen!r}, which is no number of tokens: run notebook 03 again")
+        raise DatasetError(f"{FILE} says {name} {chosen!r}, which is no number of tokens: run notebook 03 again")
     return chosen

@@ -1,6 +1,7 @@
-"""Merging two models: mergekit's configuration, the run, and the repair after it. Taught in notebook 02.
+"""Merging two models: mergekit's configuration and the run. Taught in notebook 02.
 
-The look before it is `prepare.preflight`, the dictionaries are in `prepare.tokenizer_sync`.
+The look before it is `prepare.preflight`, the repair after it `prepare.merge_repair`, the dictionaries are in
+`prepare.tokenizer_sync`.
 Methods: SLERP (Shoemake 1985, "Animating rotation with quaternion curves", here over flattened tensors), linear
 (Wortsman et al. 2022, "Model soups"), task arithmetic (Ilharco et al. 2023), TIES (Yadav et al. 2023), DARE (Yu et
 al. 2024), all as mergekit does them.
@@ -8,9 +9,8 @@ al. 2024), all as mergekit does them.
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import yaml
 
 from lekhai_helpers.core.recipe import Merge
 from lekhai_helpers.core.run_folder import write_text
+from lekhai_helpers.prepare.merge_repair import repair_merge
 from lekhai_helpers.prepare.model_facts import MergeError, read_config, read_tokens, text_part
 
-__all__ = ["MergeError", "linked_copy", "local_folder", "merge_config", "repair_merge", "run_merge"]
+__all__ = ["MergeError", "delete_models", "exact_ends", "linked_copy", "local_folder", "merge_config", "run_merge"]
 
 # These add what each donor has learned since a common base; without that base they mean nothing.
 FROM_A_BASE = ("task_arithmetic", "ties", "dare_ties", "dare_linear")
@@ -64,10 +65,26 @@ def _weighted(model: str, weight: float, **more: float) -> dict[str, Any]:
 
 
 def _shares(t: float, merge: Merge) -> Any:
-    """Return SLERP's t: one number, or one by module (from the first layer to the last) with `t` for the rest."""
+    """Return SLERP's t: one number, or one by module (from the first layer to the last) with `t` for the rest.
+
+    mergekit takes the first filter that is part of a tensor's name. "layers" is part of all but the dictionary's and
+    the last norm's, so it stands behind the modules, whichever way they were written.
+    """
     if not merge.t_by_module:
         return t
-    return [{"filter": name, "value": values} for name, values in merge.t_by_module.items()] + [{"value": t}]
+    ordered = sorted(merge.t_by_module.items(), key=lambda item: item[0] == "layers")
+    return [{"filter": name, "value": values} for name, values in ordered] + [{"value": t}]
+
+
+def exact_ends(merge: Merge, alike: bool) -> dict[str, str]:
+    """Return which merge must be which donor again: {"0": "language donor", "1": "structure donor"}, by its t.
+
+    Empty where that does not hold: the other methods blend changes, a t by module is no single t, and donors that do
+    not read alike (`tokenizer_sync.read_alike`) sit their exams over other tokens than the merge.
+    """
+    if merge.method not in ("slerp", "linear") or (merge.method == "slerp" and merge.t_by_module) or not alike:
+        return {}
+    return {f"{t:g}": donor for t, donor in ((0, "language donor"), (1, "structure donor")) if t in merge.t}
 
 
 def _tokenizer(merge: Merge, language: str, base_model: str, tokens: Mapping[str, str] | None) -> dict[str, Any]:
@@ -146,6 +163,14 @@ def linked_copy(folder: Path, target: Path) -> Path:
     return target
 
 
+def delete_models(models: Iterable[str | Path], inside: Path, keep: Collection[str | Path]) -> None:
+    """Delete the models that lie in the folder `inside`, but for those to keep; hub ids and others' are left alone."""
+    kept = {Path(model) for model in keep}
+    for model in map(Path, models):
+        if model.is_relative_to(inside) and model not in kept and model.exists():
+            shutil.rmtree(model)
+
+
 def _small_files(donor: str | Path) -> Path:
     """Return a folder with the donor's config, template and tokenizer: its own, or fetched from the hub."""
     if Path(donor).is_dir():
@@ -153,63 +178,3 @@ def _small_files(donor: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(str(donor), allow_patterns=["*.json", "*.jinja", "tokenizer*"]))
-
-
-def repair_merge(donor: Path, merged: Path) -> list[str]:
-    """Put right what mergekit leaves out with a ``tokenizer`` block; return what was repaired, in words.
-
-    It writes no generation_config.json and can shrink the list of end tokens, and then a model never stops.
-    The chat template is taken from the language donor, never from a vote. Raises MergeError where the dictionary
-    was changed, which nothing can repair afterwards.
-    """
-    repaired = []
-    for name in ("generation_config.json", "chat_template.jinja"):
-        source, target = donor / name, merged / name
-        if source.exists() and (not target.exists() or source.read_bytes() != target.read_bytes()):
-            shutil.copy(source, target)
-            repaired.append(f"{name} copied from the language donor")
-    theirs = json.loads((donor / "config.json").read_text(encoding="utf-8"))
-    ours = json.loads((merged / "config.json").read_text(encoding="utf-8"))
-    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if ours.get(key) != theirs.get(key):
-            ours[key] = theirs.get(key)
-            repaired.append(f"config.json: {key} set back to {theirs.get(key)}")
-    rows = _embedding_rows(merged)
-    if rows is not None and ours.get("vocab_size") != rows:
-        ours["vocab_size"] = rows
-        repaired.append(f"config.json: vocab_size set to the {rows} rows the model has")
-    write_text(merged / "config.json", json.dumps(ours, indent=2) + "\n")
-    _check_dictionary(donor, merged, rows_before=text_part(theirs)["vocab_size"], rows=ours["vocab_size"])
-    return repaired
-
-
-def _embedding_rows(folder: Path) -> int | None:
-    """Return how many rows the embedding of a model has, read from the header of its weights."""
-    from safetensors import safe_open
-
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
-                if name.endswith("embed_tokens.weight"):
-                    return tensors.get_slice(name).get_shape()[0]
-    return None
-
-
-def _check_dictionary(donor: Path, merged: Path, rows_before: int, rows: int) -> None:
-    """Every piece of the language donor must be there under its own id; a union may have more behind them."""
-    from transformers import AutoTokenizer
-
-    before, after = AutoTokenizer.from_pretrained(donor), AutoTokenizer.from_pretrained(merged)
-    # Gemma 3 lists one piece more than its text model has rows (a picture's placeholder); mergekit leaves it out.
-    had = {piece: number for piece, number in before.get_vocab().items() if number < rows_before}
-    has = after.get_vocab()
-    if len(after) > max(rows, len(before)):
-        raise MergeError(f"the tokenizer has {len(after)} pieces but the model {rows} rows")
-    lost = [piece for piece, number in had.items() if has.get(piece) != number]
-    if lost:
-        raise MergeError(
-            f"the merge changed the dictionary: {len(lost)} pieces of the language donor are gone or have another "
-            f"id, {lost[0]!r} among them. Set merge.tokenizer to language"
-        )
-    if before.eos_token_id != after.eos_token_id:
-        raise MergeError("the merge changed the token that ends a text")

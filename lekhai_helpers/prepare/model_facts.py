@@ -65,9 +65,14 @@ def read_facts(name: str | Path, licence: str | None = None, parent: str | None 
         config=read_config(name),
         tokens=read_tokens(name),
         special=_special(_text(name, "tokenizer_config.json")),
-        licence=licence or front.get("license_name") or front.get("license"),
+        licence=licence or _licence(front),
         ancestors=(*own, *_family(parent)),
     )
+
+
+def read_licence(name: str | Path) -> str | None:
+    """Return the licence a model's card names, or None where it has no card or names none."""
+    return _licence(_front_matter(_text(name, "README.md")))
 
 
 def read_config(name: str | Path) -> ModelConfig:
@@ -151,11 +156,6 @@ def rope_parameters(config: ModelConfig) -> dict[str, dict[str, Any]]:
     return {"all": whole}
 
 
-def rope_bases(config: ModelConfig) -> dict[str, float]:
-    """Return the rotary base by kind of layer: {"full_attention": 1000000.0, ...} or {"all": 10000.0}."""
-    return {kind: float(values["rope_theta"]) for kind, values in rope_parameters(config).items()}
-
-
 def count_parameters(config: ModelConfig) -> int:
     """Return how many numbers a model of these shapes holds: embedding, attention, gated MLP, norms.
 
@@ -198,16 +198,25 @@ def _text(name: str | Path, file: str) -> str | None:
 
 
 def _front_matter(text: str | None) -> dict[str, Any]:
-    """Return the YAML block a model card begins with."""
+    """Return the YAML block a model card begins with; a stranger's block that is no YAML says nothing."""
     if not text or not text.startswith("---"):
         return {}
-    loaded = yaml.safe_load(text.split("---", 2)[1])
+    try:
+        loaded = yaml.safe_load(text.split("---", 2)[1])
+    except (yaml.YAMLError, ValueError):  # a ValueError for what looks like a date and is none
+        return {}
     return loaded if isinstance(loaded, dict) else {}
 
 
 def _base_model(front: dict[str, Any]) -> str | None:
     named = front.get("base_model")
-    return named[0] if isinstance(named, list) and named else named or None
+    first = named[0] if isinstance(named, list) and named else named
+    return first if isinstance(first, str) and first else None
+
+
+def _licence(front: dict[str, Any]) -> str | None:
+    named = front.get("license_name") or front.get("license")
+    return " and ".join(map(str, named)) if isinstance(named, list) else named
 
 
 def _family(parent: str | None) -> tuple[str, ...]:

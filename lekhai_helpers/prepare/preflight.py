@@ -105,6 +105,13 @@ def common_ancestor(first: ModelFacts, second: ModelFacts) -> str | None:
     return next((name for name in first.ancestors if name in second.ancestors), None)
 
 
+def merged_licence(first: str | None, second: str | None) -> str | None:
+    """Return the licence of a blend: the one both have, else both; None where one of them is not said."""
+    if first is None or second is None:
+        return None
+    return first if first == second else f"{first} and {second}"
+
+
 def _as_facts(model: ModelFacts | ModelConfig) -> ModelFacts:
     return model if isinstance(model, ModelFacts) else ModelFacts(name="", config=model)
 

@@ -94,9 +94,13 @@ def tokens_per_word(tokenizer, texts: Sequence[str]) -> float:
     return sum(len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts) / counted
 
 
-def vocabularies_differ(first, second) -> bool:
-    """Say whether two tokenizers differ in a piece or in its id."""
-    return first.get_vocab() != second.get_vocab()
+def read_alike(first, second) -> bool:
+    """Say whether two tokenizers turn the same text or chat into the same ids."""
+
+    def rules(tokenizer) -> tuple[Any, ...]:
+        return tokenizer.get_vocab(), tokenizer.chat_template, tokenizer.bos_token_id, tokenizer.eos_token_id
+
+    return rules(first) == rules(second)
 
 
 def token_sources(first, second, first_model: str, second_model: str) -> dict[str, str]:
@@ -151,6 +155,19 @@ def must_stop(answers: Sequence[Answer], at_least: int) -> int:
             "eos_token_id in config.json and generation_config.json, and at the end token of the chat template"
         )
     return stopped
+
+
+def least_stops(base_stops: int, asked: int, taught: bool) -> tuple[int, str]:
+    """Return how many of `asked` answers a candidate must end by itself, and the rule in words.
+
+    `base_stops`: how many the base ended. `taught`: the donors are ready chat models, which were taught to end.
+    """
+    if taught:
+        return asked, f"ready chat models were taught to end an answer: a candidate must end all {asked}"
+    said = f"the base itself ends {base_stops} of {asked}"
+    if base_stops <= 1:  # not even ending none is then more than one answer worse than the base
+        return 0, f"{said}, so this exam excludes nobody here"
+    return base_stops - 1, f"{said}: a candidate must end at least {base_stops - 1}"
 
 
 def stopped_share(answers: Sequence[Answer]) -> float:

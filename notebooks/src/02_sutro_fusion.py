@@ -22,7 +22,7 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
-from lekhai_helpers.prepare.bases import Base, load_pointer, save_pointer
+from lekhai_helpers.prepare.bases import load_pointer, save_pointer
 
 phase = open_phase("02_sutro_fusion", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
@@ -58,7 +58,7 @@ settings.table().filter(regex=r"^(merge|lora)\.", axis=0)
 # %%
 import pandas as pd
 
-from lekhai_helpers.prepare.model_facts import read_facts, recorded_facts
+from lekhai_helpers.prepare.model_facts import recorded_facts
 from lekhai_helpers.prepare.preflight import blocks, check_mergeable, pairs_table, preflight_table
 
 pd.set_option("display.max_colwidth", None)  # whole sentences in the tables
@@ -122,12 +122,14 @@ structure = make_donor(
 
 # %% [markdown]
 # ### Explanation
-# The same preflight for our own pair, this time from the models' own files. No row may say `block`. What we made here
-# has the base as its parent and the base's licence; ready models say theirs on their card.
+# The same preflight for our own pair, this time from the models' own files. No row may say `block`. A donor we made
+# here has the base as its parent and the base's licence; a ready model says its own on its card.
 
 # %%
-known = {"licence": base.licence, "parent": base.title} if merging.language.name == "made-here" else {}
-donors = [read_facts(language, **known), read_facts(structure, **known)]
+from lekhai_helpers.prepare.lineage import donor_facts
+
+parents = [merging.language, merging.structure]
+donors = [donor_facts(*each, base) for each in zip(parents, [language, structure], strict=True)]
 own_checks = check_mergeable(*donors)
 assert not blocks(own_checks), blocks(own_checks)
 preflight_table(own_checks)
@@ -135,15 +137,16 @@ preflight_table(own_checks)
 # %% [markdown]
 # ### Explanation
 # Has this machine room for it? The figures come from the shapes: numbers in the model, two bytes each, and how long
-# a merge of known size took. `block` here means: a larger machine, or fewer merges.
+# a merge of known size took. Merges are made one after the other and only the best so far is kept, so the disk never
+# holds more than two. `block` here means: a larger machine.
 
 # %%
 from lekhai_helpers.core.hardware import machine
-from lekhai_helpers.prepare.merge_needs import resources, resources_table
+from lekhai_helpers.prepare.merge_needs import resources, resources_table, shortages
 
 shares = [] if merging.method == "none" else merging.t
 needs = resources(*donors, machine(), len(shares))
-assert "block" not in [need.verdict for need in needs], needs
+assert not shortages(needs), shortages(needs)
 resources_table(needs)
 
 # %% [markdown]
@@ -177,37 +180,14 @@ sync.sync_table({"language donor": first, "structure donor": second}, prose.held
 # %%
 import yaml
 
-from lekhai_helpers.prepare.merging import merge_config, run_merge
-from lekhai_helpers.prepare.preflight import common_ancestor
+from lekhai_helpers.prepare.lineage import common_base
+from lekhai_helpers.prepare.merging import merge_config
 
-ancestor = base.path if known else common_ancestor(*donors)
+ancestor = common_base(*donors, base)
 sources = sync.token_sources(first, second, language, structure)
 configs = {t: merge_config(merging.method, language, structure, ancestor, t, merging, sources) for t in shares}
 shown = yaml.safe_dump(configs[shares[0]], sort_keys=False) if configs else "merge.method is none: no merge is made"
 print(shown.replace(str(phase.folder.resolve()), "…").replace(base.path, "base"))
-
-# %% [markdown]
-# ### Explanation
-# Now the merges, one for every `t`. Afterwards the helper repairs what mergekit leaves out: without its
-# `generation_config.json` a merged model may never stop talking. It also proves that every piece of the language
-# donor's dictionary is still there under its number.
-
-# %%
-merges = {}
-for t, config in configs.items():
-    merges[t] = run_merge(config, phase.folder / f"merge_t{t:g}", language, settings.seed)
-    print(f"t = {t:g}: merged, repaired, dictionary unchanged")
-
-# %% [markdown]
-# ### Explanation
-# Which Bengali pieces of the language donor live on in the merge, and what a Bengali word costs before and after.
-
-# %%
-merged = AutoTokenizer.from_pretrained(merges[shares[0]] if merges else language)
-survived = sync.survival(first, merged)
-cost = {name: sync.tokens_per_word(each, prose.heldout) for name, each in (("before", first), ("after", merged))}
-print(survived.sentence, {name: round(value, 3) for name, value in cost.items()})
-survived.table(5)
 
 # %% [markdown]
 # ### Key Concepts
@@ -224,13 +204,20 @@ survived.table(5)
 
 # %%
 from lekhai_helpers.learn.model import generate, load_model, release_memory
+from lekhai_helpers.prepare.lineage import made_here
 
-limit = min(160, settings.decoding.max_new_tokens) if known else settings.decoding.max_new_tokens
+taught = not any(made_here(donor) for donor in parents)  # ready chat models were taught to end, our donors were not
+limit = settings.decoding.max_new_tokens if taught else min(160, settings.decoding.max_new_tokens)
 short = settings.decoding.model_copy(update={"max_new_tokens": limit})
 asked = [row["prompt"] for row in outlines.heldout[:5]]
 
-def examine(path):
-    model, tokenizer = load_model(path, settings)
+# %% [markdown]
+# ### Explanation
+# One candidate, three figures: both perplexities, and the share of its five answers that end.
+
+# %%
+def examine(candidate):
+    model, tokenizer = load_model(candidate.path, settings)
     perplexities = [heldout_perplexity(model, tokenizer, text) for text in (prose, outlines)]
     answers = generate(model, tokenizer, asked, short, settings.seed)
     return (*perplexities, sync.stopped_share(answers)), answers
@@ -238,40 +225,90 @@ def examine(path):
 # %% [markdown]
 # ### Explanation
 # The rule for the winner, written down before looking: the lowest product of both perplexities, so that a candidate
-# must be good at both. A candidate that ends too few of its answers is out. Our own base was never taught to end an
-# answer, so it is the measure: more than one answer fewer than "no merge" is too few. Ready-made chat models were
-# taught it, and all five must end. "No merge" is never out, and it may win: then the merge is simply not used.
+# must be good at both; of equals, the one named first. A candidate that ends too few of its answers is out. Our own
+# base was never taught to end an answer, so it is the measure: more than one answer fewer than "no merge" is too few.
+# Ready-made chat models were taught it, and all five must end. "No merge" is never out, and it may win: then the merge
+# is simply not used.
 
 # %%
-def pick(table, least):
+EXAMS = ["bengali_perplexity", "outline_perplexity", "stopped_share"]
+
+def pick(rows, least):
+    table = pd.DataFrame(rows, index=EXAMS).T
     stops = (table["stopped_share"] * len(asked)).round() >= least
     allowed = table[stops | (table.index == "no merge")]
-    return (allowed["bengali_perplexity"] * allowed["outline_perplexity"]).sort_values()
+    return (allowed[EXAMS[0]] * allowed[EXAMS[1]]).sort_values(kind="stable")
 
 # %% [markdown]
 # ### Explanation
-# Every candidate takes the same three exams, on Bengali prose and outlines that no donor has read. "No merge" is the
-# base as it was, and it is a candidate like the others.
+# Who is not a blend goes first: "no merge", which is the base as it was, and both donors. Each keeps its own name and
+# licence, in case it wins. The texts are Bengali prose and outlines that no donor has read.
 
 # %%
-candidates = {"no merge": base.path, "language donor": language, "structure donor": structure}
-candidates |= {f"{t:g}": str(folder) for t, folder in merges.items()}
+from lekhai_helpers.prepare.lineage import as_candidate, donor_candidate
+
+candidates = {"no merge": as_candidate(base.path, base.title, base.licence)}
+for role, *parts in zip(("language donor", "structure donor"), parents, (language, structure), donors, strict=True):
+    candidates[role] = donor_candidate(role, *parts, base)
 rows, answers = {}, {}
-for name, path in candidates.items():
-    rows[name], answers[name] = examine(path)
+for name, candidate in candidates.items():
+    rows[name], answers[name] = examine(candidate)
     release_memory()
 
 # %% [markdown]
 # ### Explanation
-# Read each column by itself; lower is better. 150 means: as unsure as when choosing among 150 equally likely tokens.
-# At `t` = 0 the blend is the language donor itself and at `t` = 1 the structure donor, so these rows should agree: a
-# free test of the merge. Only a `t` in between is a blend. Where the donors were made here, they practised on texts
+# How many answers must a candidate end? Where our own base is the measure and ends one answer or none, nobody can be
+# more than one worse than that: then this exam is shown and decides nothing.
+
+# %%
+least, stop_rule = sync.least_stops(sum(answer.stopped for answer in answers["no merge"]), len(asked), taught)
+print(stop_rule)
+
+# %% [markdown]
+# ### Explanation
+# Now the merges, one for every `t`. After each the helper repairs what mergekit leaves out: without its
+# `generation_config.json` a merged model may never stop talking. It also proves that every piece of the language
+# donor's dictionary is still there under its number. Then the merge takes the same exams, and only the best so far
+# stays on the disk: the others' figures are enough.
+
+# %%
+from lekhai_helpers.prepare.lineage import blend_candidate
+from lekhai_helpers.prepare.merging import delete_models, run_merge
+
+for t, config in configs.items():
+    folder = run_merge(config, phase.folder / f"merge_t{t:g}", language, settings.seed)
+    candidates[f"{t:g}"] = blend_candidate(folder, t, parents, donors, base)
+    rows[f"{t:g}"], answers[f"{t:g}"] = examine(candidates[f"{t:g}"])
+    release_memory()
+    best = pick(rows, least).index[0]
+    others = [candidate.path for name, candidate in candidates.items() if name != best]
+    delete_models(others, phase.folder, keep=[language, structure])
+    print(f"t = {t:g}: merged, repaired, dictionary unchanged, examined; best so far: {best}")
+
+# %% [markdown]
+# ### Explanation
+# Read each column by itself; lower is better, but for the last. 150 means: as unsure as when choosing among 150
+# equally likely tokens. Only a `t` between 0 and 1 is a blend. Where the donors were made here, they practised on texts
 # like those of the exam and "no merge" did not, so compare a blend with the donors, not only with "no merge".
 
 # %%
-table = pd.DataFrame(rows, index=["bengali_perplexity", "outline_perplexity", "stopped_share"]).T
+table = pd.DataFrame(rows, index=EXAMS).T
 table.index.name = "t"
 table.round(2)
+
+# %% [markdown]
+# ### Explanation
+# A free test of the merge. With SLERP and linear merging `t` = 0 must give the language donor again and `t` = 1 the
+# structure donor. If their perplexities differ by more than 2%, something was mixed that should not be. Where it cannot
+# be asked (`t` without 0 and 1, other methods, donors that cut text differently), the list is empty.
+
+# %%
+from lekhai_helpers.prepare.merging import exact_ends
+
+for t, donor in exact_ends(merging, sync.read_alike(first, second)).items():
+    gap = (table.loc[t, EXAMS[:2]] / table.loc[donor, EXAMS[:2]] - 1).abs().max()
+    print(f"t = {t} against the {donor}: perplexities differ by {gap:.2%} at most")
+    assert gap <= 0.02, f"t = {t} is not the {donor} again"
 
 # %% [markdown]
 # ### Explanation
@@ -281,28 +318,43 @@ table.round(2)
 # %%
 from lekhai_helpers.core.plots import merge_curve
 
-merge_curve(table.rename(index={f"{t:g}": t for t in merges}))
+merge_curve(table.rename(index={f"{t:g}": t for t in configs}))
 
 # %% [markdown]
 # ### Explanation
 # The rule from above names the winner. Those it left out are listed too.
 
 # %%
-least = sum(answer.stopped for answer in answers["no merge"]) - 1 if known else len(asked)
-score = pick(table, least)
+score = pick(rows, least)
 winner = score.index[0]
-title = {"no merge": base.title}.get(winner, f"{base.title}, {'' if 'donor' in winner else 'merged at t = '}{winner}")
-print(f"winner: {winner}", f"out, they do not stop: {sorted(set(table.index) - set(score.index))}", sep="\n")
+chosen, merge_t = candidates[winner], {f"{t:g}": t for t in configs}.get(winner)
+print(f"winner: {winner} ({chosen.title}; licence: {chosen.licence})")
+print(f"out, they do not stop: {sorted(set(table.index) - set(score.index))}")
 (score / score.iloc[0] - 1).map("{:+.1%}".format).rename("product of perplexities, against the winner")
 
 # %% [markdown]
 # ### Explanation
-# `must_stop` raises where a merge ends too few of its five answers, whatever its perplexity. Few is no disaster for a
-# base like ours: notebook 06 teaches it to end. Below stands what the winner wrote for the first brief.
+# The winner is held to its number once more, whatever its perplexity: `must_stop` raises where it ends too few. Where
+# the rule above excludes nobody, and for "no merge", that number is 0 and this line cannot fail. Few is no disaster for
+# a base like ours: notebook 06 teaches it to end. Below stands what the winner wrote for the first brief.
 
 # %%
-stopped = sync.must_stop(answers[winner], at_least=0 if winner == "no merge" else least)
-print(f"{stopped} of {len(asked)} end by themselves", answers[winner][0].text, sep="\n\n")
+at_least = 0 if winner == "no merge" else least
+stopped = sync.must_stop(answers[winner], at_least)
+print(stop_rule)
+print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must", answers[winner][0].text, sep="\n\n")
+
+# %% [markdown]
+# ### Explanation
+# Which Bengali pieces of the language donor live on in the winner, and what a Bengali word costs before and after.
+
+# %%
+last = AutoTokenizer.from_pretrained(chosen.path)
+survived = sync.survival(first, last)
+both = (("before", first), ("after", last))
+cost = {name: sync.tokens_per_word(tokenizer, prose.heldout) for name, tokenizer in both}
+print(survived.sentence, {name: round(value, 3) for name, value in cost.items()})
+survived.table(5)
 
 # %% [markdown]
 # ### Key Concepts
@@ -325,7 +377,7 @@ from lekhai_helpers.prepare.merging import linked_copy, local_folder
 from lekhai_helpers.ship.quantize import LlamaServer, convert_to_gguf, token_differences
 
 with tempfile.TemporaryDirectory() as scratch:
-    copy = linked_copy(local_folder(candidates[winner]), Path(scratch) / "model")
+    copy = linked_copy(local_folder(chosen.path), Path(scratch) / "model")
     gguf = convert_to_gguf(copy, Path(scratch) / "winner-f16.gguf")
     gguf_mb = gguf.stat().st_size / 1e6
     with LlamaServer(gguf, context=256, slots=1) as server:
@@ -341,24 +393,25 @@ assert not different, f"the GGUF cuts these texts differently: {different}"
 
 # %% [markdown]
 # ### Explanation
-# The winner stays, the other copies are deleted: each is as large as the model itself.
+# The winner stays, the donors' copies go too: each is as large as the model itself.
 
 # %%
-import shutil
-
-own_folders = [Path(path) for path in candidates.values() if Path(path).is_relative_to(phase.folder)]
-for folder in own_folders:
-    if str(folder) != candidates[winner]:
-        shutil.rmtree(folder)
-chosen = Base(candidates[winner], title, base.licence, f"The base of the fine-tuning is: {title}.")
+delete_models([candidate.path for candidate in candidates.values()], phase.folder, keep=[chosen.path])
+left = {file.parent.name for file in phase.folder.rglob("*.safetensors")}
+left
 
 # %% [markdown]
 # ### Explanation
-# The check: the plan's pair was refused, our own was not, every candidate was scored, no Bengali piece was lost.
+# The check: every figure is a number; the winner knows more than one who guesses blindly (whose perplexity would be
+# the number of pieces); a merge that won cuts Bengali no dearer than its language donor; only the winner is left.
 
 # %%
-assert blocks(plan_checks) and table.notna().all().all()
-assert survived.kept == len(survived.pieces), survived.sentence
+import math
+
+assert table.map(math.isfinite).all().all(), f"no number:\n{table}"
+assert table.loc[winner, EXAMS[:2]].max() < len(first), f"guessing among {len(first)} pieces would do better:\n{table}"
+assert merge_t is None or cost["after"] <= 1.01 * cost["before"], (cost, survived.sentence)
+assert left <= {Path(chosen.path).name}, f"more than the winner is left: {left}"
 
 # %% [markdown]
 # ### Explanation
@@ -367,8 +420,8 @@ assert survived.kept == len(survived.pieces), survived.sentence
 # %%
 merge_table = table.reset_index().round(4).to_dict("records")
 figures = {"merge_table": merge_table, "winner": winner, "method": merging.method, "asked": len(asked)}
-figures |= {"stopped": stopped, "tokens_per_word": cost, "gguf_mb": round(gguf_mb, 1)}
-figures["merge_t"] = float(winner) if winner in {f"{t:g}" for t in merges} else None
+figures |= {"stopped": stopped, "stop_rule": stop_rule, "tokens_per_word": cost, "gguf_mb": round(gguf_mb, 1)}
+figures["merge_t"] = merge_t
 manifest = phase.finish({"merged_base": save_pointer(chosen, phase.folder / "merged_base.json")}, figures)
 figures
 

@@ -274,8 +274,8 @@ leaks.sort_values(leaks.columns[-1], ascending=False).head(5)
 
 # %% [markdown]
 # ### Explanation
-# Everything is written into the run, the chosen length with it, and the check asserts what must be true of every data
-# set: sound masks, no held-out text that is nearly a training text, and few rows left out.
+# Everything is written into the run, the chosen length and the longest row with it, and the check asserts what must be
+# true of every data set: sound masks, no held-out text that is nearly a training text, and few rows left out.
 
 # %%
 from lekhai_helpers.prepare.lengths import save_max_length
@@ -284,7 +284,7 @@ assert not mask_failures, mask_failures
 assert leaks["jaccard"].max() < 0.8, "a held-out text is nearly a training text: read the first rows above"
 assert len(left_out) <= 0.05 * len(learnt_lengths), "too many rows are too long: raise model.max_seq_length"
 folder = save(examples, table, phase.folder / "dataset")
-save_max_length(folder, max_length, left_out)
+save_max_length(folder, max_length, longest, left_out)
 figures = {"rows": len(table), "usable": int(table["usable"].sum()), "examples": len(examples)}
 figures |= {"train_examples": len(train), "longest_tokens": longest, "max_length": max_length}
 manifest = phase.finish({"dataset": folder}, figures | {"left_out": left_out})

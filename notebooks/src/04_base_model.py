@@ -37,24 +37,25 @@ print(phase.opening(), base.sentence, sep="\n")
 # %%
 from lekhai_helpers.learn import memory
 from lekhai_helpers.learn.model import unsloth_engine
-from lekhai_helpers.prepare.lengths import load_max_length
+from lekhai_helpers.prepare.lengths import load_longest
 
 unsloth_engine()
 config = memory.read_config(base.path)
-estimated = memory.estimate(config, settings, load_max_length(phase.require("dataset")))
+estimated = memory.estimate(config, settings, load_longest(phase.require("dataset")))
 estimated.table()
 
 # %% [markdown]
 # ### Explanation
-# Held against what is free here. If it is too much, one change is named, with what it saves: the one that gives up
-# least. A smaller batch with more accumulation costs only time; shorter rows cost examples; 4-bit weights cost some
-# accuracy.
+# Held against what is free here. The estimate is good to about a quarter, no better, so 15% are kept in reserve, and
+# even then the answer is "it should fit", not "it fits": notebook 06 measures. If it is too much, one change is named,
+# with what it saves: the one that gives up least. A smaller batch with more accumulation costs only time; shorter rows
+# cost examples; 4-bit weights cost some accuracy.
 
 # %%
 free = memory.free_mb(settings.model.device)
 change = memory.fit(estimated, free)
 print(f"needed: about {estimated.total:.0f} MB; free: {free:.0f} MB")
-print(change.sentence if change else "It fits.")
+print(change.sentence if change else "It should fit.")
 
 # %% [markdown]
 # ### Key Concepts

@@ -50,7 +50,7 @@ settings.table().filter(regex=r"^(sft|lora)\.", axis=0)
 # %%
 from lekhai_helpers.learn.training import effective_batch
 from lekhai_helpers.prepare.dataset import load_examples
-from lekhai_helpers.prepare.lengths import load_max_length
+from lekhai_helpers.prepare.lengths import load_longest, load_max_length
 
 dataset = phase.require("dataset")
 train, validation = load_examples(dataset, "train"), load_examples(dataset, "validation")
@@ -61,16 +61,17 @@ print(f"{epochs:.1f} epochs")
 
 # %% [markdown]
 # ### Explanation
-# Will it fit? Before anything is loaded, the memory is worked out from the model's shapes alone. Where it would not
-# fit, the cell stops and names one setting to change and what that saves: better now than after an hour.
+# Will it fit? Before anything is loaded, the memory is worked out from the model's shapes and the longest row. Where it
+# would not fit, the cell stops and names one setting to change and what that saves: better now than after an hour.
 
 # %%
 from lekhai_helpers.learn.memory import estimate, fit, free_mb, read_config
 from lekhai_helpers.learn.model import unsloth_engine
 
 unsloth_engine()
-expected = estimate(read_config(base.path), settings, max_length)
-change = fit(expected, free_mb(settings.model.device))
+expected = estimate(read_config(base.path), settings, load_longest(dataset))
+free = free_mb(settings.model.device)
+change = fit(expected, free)
 assert change is None, change.sentence
 expected.table()
 
@@ -86,15 +87,18 @@ model = attach_lora(model, lora, settings.seed)
 
 # %% [markdown]
 # ### Explanation
-# The trial step: one correction on the longest row, measured and then undone. Measured against expected, the fixed
-# allowance left out. Far apart would mean that the estimate, or the machine, is not what we think.
+# The trial step: one correction on the longest row, measured and then undone. Should it take more than was free, the
+# cell stops and names one change. Measured against expected, the fixed allowance left out: far apart would mean that
+# the estimate, or the machine, is not what we think.
 
 # %%
-from lekhai_helpers.learn.memory import compare, probe
-from lekhai_helpers.prepare.masking import tokenize_example
+from lekhai_helpers.learn.memory import check_probe, compare, probe
+from lekhai_helpers.prepare.masking import rendered_ids
 
-longest = max((tokenize_example(row, tokenizer, max_length).ids for row in train), key=len)
-memory = compare(expected, probe(model, tokenizer, longest, settings))
+longest = max((rendered_ids(row, tokenizer) for row in train + validation), key=len)
+measured = probe(model, tokenizer, longest, settings)
+check_probe(expected, measured, free)
+memory = compare(expected, measured)
 print(f"longest row {len(longest)} tokens: measured {memory['measured_mb']:,.0f} MB", end="")
 print(f", expected {memory['estimated_mb']:,.0f} MB")
 
@@ -117,7 +121,7 @@ print(f", expected {memory['estimated_mb']:,.0f} MB")
 from lekhai_helpers.learn.model import generate
 from lekhai_helpers.prepare.contracts import get_contract
 
-contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:12]]
+contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:8]]
 
 def valid_answers(model, tokenizer):
     answers = generate(model, tokenizer, asked, settings.decoding, settings.seed)
@@ -126,8 +130,9 @@ def valid_answers(model, tokenizer):
 # %% [markdown]
 # ### Explanation
 # Training. A checkpoint is written at every look and after some minutes, so that a broken connection costs minutes and
-# not the run: run this cell again and it goes on where it was. In Jupyter the curve is drawn while you watch. With
-# `sft.processes` above 1 the same training runs in several processes, one a card.
+# not the run: run the notebook again from the top and it goes on where it was. (On Colab a checkpoint outlives the
+# machine only with `USE_DRIVE`.) In Jupyter the curve is drawn while you watch. With `sft.processes` above 1 the same
+# training runs in several processes, one a card.
 
 # %%
 from lekhai_helpers.core.notebook import is_interactive
@@ -176,7 +181,7 @@ training_curves(phase.ledger.metrics("06_fine_tuning"))
 print(result.overfitting)
 print(*(f"step {step}: {share:.0%} of {len(asked)} answers valid" for step, share in result.valid_answers), sep="\n")
 print(f"kept: step {result.kept_step} of {result.planned}; validation loss minus training loss there: ", end="")
-print(f"{result.validation_gap:+.2f}")
+print(f"{result.validation_gap:+.2f}; validation loss before the first step: {result.validation_before:.2f}")
 
 # %% [markdown]
 # ### Explanation
@@ -197,7 +202,7 @@ from lekhai_helpers.measure import memorising
 held_out = validation + load_examples(dataset, "test")
 texts = [
     {"text": answer.text, "prompt": row["prompt"][-1]["content"], "brief_id": row["id"], "seed": number}
-    for number, (row, answer) in enumerate(zip(validation[:12], answers, strict=True))
+    for number, (row, answer) in enumerate(zip(validation[:8], answers, strict=True))
 ]
 copied = memorising.compare(texts, train, held_out, settings)
 print(memorising.in_words(*copied))
@@ -216,6 +221,17 @@ passages = sorted(passages, key=lambda passage: -passage.words)
 pd.DataFrame([vars(passage) for passage in passages[:5]], columns=["words", "text", "where"])
 
 # %% [markdown]
+# ### Explanation
+# Only the strips are saved, a small file; the base model stays what it was.
+
+# %%
+from lekhai_helpers.ship.export import save_adapter
+
+adapter = save_adapter(model, tokenizer, phase.folder / "adapter")
+size = sum(file.stat().st_size for file in adapter.iterdir()) / 1e6
+print(f"the adapter takes {size:.1f} MB")
+
+# %% [markdown]
 # ### Key Concepts
 # **Rank:** how thin the LoRA strips are. **Target modules:** which layers carry them.
 #
@@ -225,11 +241,14 @@ pd.DataFrame([vars(passage) for passage in passages[:5]], columns=["words", "tex
 # %% [markdown]
 # ### Explanation
 # That trial, as a table to discuss: ranks 8, 16 and 32, and attention only against all linear layers. It takes some
-# minutes, so by default you see the table of one measured run; `OVERRIDES = {"sft.compare_lora": True}` trains anew.
+# minutes, so by default you see the table of one measured run; `OVERRIDES = {"sft.compare_lora": True}` makes it anew
+# (this notebook then runs again as a whole). The trained model is saved by now and gives its memory free.
 
 # %%
 from lekhai_helpers.learn.lora_comparison import compare_lora, note_in_words, recorded, table
 
+del model
+release_memory()
 if settings.sft.compare_lora:
     trials = base.path, *rows, settings, settings.sft.max_steps // 2, phase.folder / "trials", valid_answers
     variants = compare_lora(*trials, max_length=max_length)
@@ -249,40 +268,31 @@ lora_comparison(table(variants))
 
 # %% [markdown]
 # ### Explanation
-# Only the strips are saved, a small file; the base model stays what it was.
-
-# %%
-from lekhai_helpers.ship.export import save_adapter
-
-adapter = save_adapter(model, tokenizer, phase.folder / "adapter")
-size = sum(file.stat().st_size for file in adapter.iterdir()) / 1e6
-print(f"the adapter takes {size:.1f} MB")
-
-# %% [markdown]
-# ### Explanation
 # The figures for the manifest: what it learned, what it cost, and how far the estimate was from the measured memory.
 
 # %%
 figures = {"train_loss": result.train_loss[-1][1], "lowest_validation_loss": min(v for _, v in result.validation_loss)}
 figures |= {"kept_step": result.kept_step, "steps": result.steps, "overfitting": result.overfitting}
 figures |= {"valid_answers": result.valid_answers, "validation_gap": round(result.validation_gap, 4)}
+figures |= {"validation_loss_before": round(result.validation_before, 4)}
 figures |= {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second, "copied": copied}
 figures |= {"memory": memory, "peak_memory_mb": round(device_memory_mb(peak=True))}
 pd.Series(figures).drop(["overfitting", "copied", "valid_answers"]).to_frame("value")
 
 # %% [markdown]
 # ### Explanation
-# The check: it made all its steps or stopped early by the rule, every loss is a number, and the model learned
-# something. Then the manifest.
+# The check: it made all its steps or ran out of patience, every loss is a number, and at its best the model foretold
+# scripts it never saw better than before the first step. Then the manifest.
 
 # %%
 import math
 import shutil
 
-losses = [loss for _, loss in result.train_loss + result.validation_loss]
-assert result.steps == settings.sft.max_steps or settings.sft.patience, "it ended before its last step"
-assert all(math.isfinite(loss) for loss in losses)
-assert result.train_loss[-1][1] < result.train_loss[0][1], "the training loss did not fall"
+seen, patience = [loss for _, loss in result.validation_loss], settings.sft.patience
+tired = patience is not None and min(seen[-patience:]) >= min(seen[:-patience])
+assert result.steps == settings.sft.max_steps or tired, "it ended before its last step"
+assert all(math.isfinite(loss) for loss in seen + [loss for _, loss in result.train_loss])
+assert min(seen) < result.validation_before, "nothing was learned that helps with scripts it never saw"
 for leftover in phase.folder.glob("checkpoints*"):
     shutil.rmtree(leftover)
 manifest = phase.finish({"sft_adapter": adapter}, figures)

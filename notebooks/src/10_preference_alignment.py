@@ -20,11 +20,10 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 # %% [markdown]
 # ### Explanation
 # We open the run and first ask whether the settings of the alignment fit together: a contradiction found after an hour
-# would cost that hour. The model begins as the fine-tuned one of notebook 06.
+# would cost that hour.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
-from lekhai_helpers.learn.model import load_model
 from lekhai_helpers.learn.preference import check_method
 from lekhai_helpers.prepare.bases import load_pointer
 
@@ -32,8 +31,44 @@ phase = open_phase("10_preference_alignment", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 check_method(settings)
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
-model, tokenizer = load_model(base.path, settings, adapter=adapter)
 print(phase.opening())
+
+# %% [markdown]
+# ### Explanation
+# How long a row may be. A curator's scripts (for KTO) may be as long as the model can read; our own pairs keep to the
+# length that notebook 03 chose.
+
+# %%
+from lekhai_helpers.prepare.lengths import load_max_length
+
+dataset, limit = phase.require("dataset"), settings.model.max_seq_length
+max_length = limit if settings.dpo.method == "kto" else min(load_max_length(dataset), limit)
+
+# %% [markdown]
+# ### Explanation
+# Will it fit? This training holds more at once than the fine-tuning did at the same batch size: both sides of a pair
+# are in the batch, so twice as many rows, and the strips lie there twice, trained and frozen. The estimate is for the
+# longest row there may be. Where it would not fit, the cell stops before anything is loaded and names one setting to
+# change and what that saves.
+
+# %%
+from lekhai_helpers.learn import memory
+from lekhai_helpers.learn.model import unsloth_engine
+
+unsloth_engine()
+expected = memory.estimate(memory.read_config(base.path), settings, max_length, phase="dpo")
+change = memory.fit(expected, memory.free_mb(settings.model.device))
+assert change is None, change.sentence
+expected.table()
+
+# %% [markdown]
+# ### Explanation
+# It should. The model begins as the fine-tuned one of notebook 06.
+
+# %%
+from lekhai_helpers.learn.model import load_model
+
+model, tokenizer = load_model(base.path, settings, adapter=adapter)
 
 # %% [markdown]
 # ### Key Concepts
@@ -50,28 +85,18 @@ print(phase.opening())
 # ### Explanation
 # The pairs. The better side is always a script from the training rows. The worse side is mostly what the model itself
 # writes for the same brief today; a few are the good script with one planted defect. Both sides must have about as many
-# tokens: a sample that is too long is cut at the end of a row, one that does not fit is drawn once more, and what still
-# does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of the pairs.
+# tokens: a sample that is too long is cut at the end of the row that comes nearest, one that does not fit is drawn once
+# more, and what still does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of the
+# pairs.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.learn.pairs import make_pairs
 from lekhai_helpers.learn.thumbs import load_thumbs
 from lekhai_helpers.prepare.dataset import load_examples
-from lekhai_helpers.prepare.lengths import load_max_length
 
-dataset = phase.require("dataset")
-max_length = load_max_length(dataset)
-
-# %% [markdown]
-# ### Explanation
-# The switch. A curator's scripts may be as long as the model can read; our own pairs keep to the length that notebook
-# 03 chose.
-
-# %%
 if settings.dpo.method == "kto":
     material, left_out = load_thumbs(data_file(settings.dpo.thumbs), settings.system_prompt), {}
-    max_length = settings.model.max_seq_length
 else:
     material, left_out = make_pairs(model, tokenizer, load_examples(dataset, "train"), settings, max_length)
 
@@ -85,8 +110,9 @@ print(*(one.shown() for one in (material[0], material[-1])), sep="\n" + "=" * 60
 # %% [markdown]
 # ### Explanation
 # The check. The cell stops where the two sides of a pair are the same, where they differ by more than a fifth in
-# tokens, where a pair stands twice, or where a side would be cut: a side without its end teaches never to stop. What
-# passes is written to a file, each line with its source and the training row it came from.
+# tokens, where a pair stands twice, or where a side would be cut: a side without its end teaches never to stop. From 8
+# pairs on it also stops where the worse sides are longer, or shorter, by more than a tenth on average (*mean_gap*).
+# What passes is written to a file, each line with its source and the training row it came from.
 
 # %%
 import pandas as pd
@@ -113,8 +139,9 @@ pair_lengths(pd.DataFrame(checked)) if "chosen" in checked[0] else pd.DataFrame(
 # %% [markdown]
 # ### Explanation
 # The alignment. *Beta* says how firmly the policy is held to the reference, *sft_weight* how much plain imitation of
-# the better side stays in. Watch *margin* and *accuracy*: both should rise slowly. On the first step both are zero,
-# because policy and reference are still the same.
+# the better side stays in (for DPO; KTO has no such term and ORPO one of its own, so both pass this setting over).
+# Watch *margin* and *accuracy*: both should rise slowly. On the first step both are zero, because policy and reference
+# are still the same.
 
 # %%
 from lekhai_helpers.learn.preference import align
@@ -142,14 +169,15 @@ reward_curves(phase.ledger.metrics("10_preference_alignment"))
 
 # %% [markdown]
 # ### Explanation
-# Three alarms over the log. *Too easy:* every pair told apart almost from the start. *Better side sinking:* its reward
-# falls while the margin grows, judged by a trend over all steps. *Flat loss:* the loss stays at the natural logarithm
-# of 2, where a model that prefers neither side stands.
+# Three alarms over the log. *Too easy:* every pair told apart within the first tenth of the steps, at least three.
+# *Better side sinking:* its reward falls while the margin grows, judged by a trend over all steps. *Flat loss:* nothing
+# is learned about the pairs. Plain DPO stands at a loss of 0.693 then, the natural logarithm of 2. Where imitation is
+# mixed into the loss, or for KTO (whose own loss stands at 0.5), the margin is asked instead: it stays at 0.
 
 # %%
 from lekhai_helpers.learn.alarms import log_alarms
 
-alarms = log_alarms(log)
+alarms = log_alarms(log, settings.dpo)
 print(*alarms, sep="\n")
 
 # %% [markdown]
@@ -249,11 +277,13 @@ for name, place in (("kept_adapter", kept_adapter), ("kept_model", kept_model)):
 
 # %% [markdown]
 # ### Explanation
-# The check and the manifest.
+# The check: no step is missing and no loss is broken, and what is passed on is there. Then the manifest.
 
 # %%
-assert len(log) == settings.dpo.max_steps and len(rows) == len(briefs) * len(settings.evaluation.seeds)
-assert len(alarms) == 5 and len(comparison.decisions) == len(rows)
+import math
+
+assert len(log) == settings.dpo.max_steps and all(math.isfinite(float(entry["loss"])) for entry in log)
+assert (kept_adapter / "adapter_config.json").exists() and (kept_model / "config.json").exists()
 figures = {"verdict": "keep" if keep else "drop", "kept": kept, "reasons": reasons, "dpo": after}
 figures |= {"method": settings.dpo.method, "pairs": length_figures(checked), "left_out": dict(left_out)}
 figures |= {"alarms": [f"{one.name}: {one.words}" for one in alarms if one.rang], "comparison": comparison.sentence}

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Who says that a script is good?
 #
-# **Goal.** Count what code can count, let a larger model grade what it cannot (where one is configured), and see in
-# which industries more data is needed.
+# **Goal.** Count what code can count; let judges grade the rest, but only after they have been judged themselves; and
+# look inside the model: do safe and unsafe wishes lie apart in it, before and after training?
 #
 # **Needs** `kept_adapter` from notebook 10 (and the ledger with all stages). **Makes** `judgement`.
 
@@ -22,45 +22,65 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
+from lekhai_helpers.prepare.bases import load_pointer
 
 phase = open_phase("11_judge", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
-phase.require("kept_adapter")
+base, adapter = load_pointer(phase.require("merged_base")), load_pointer(phase.require("kept_adapter"))
 kept = phase.figures("10_preference_alignment")["kept"]
 print(phase.opening(), f"kept stage: {kept}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.)
+# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.) The texts
+# of `sft+grammar` are left out: their form is made by a grammar, so they would not show what the model can do by itself.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.prepare.dataset import load_briefs, load_rows
 
 briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
 responses = phase.ledger.responses()
-responses = responses[responses["brief_id"].isin([brief.id for brief in briefs])]
+known = responses["brief_id"].isin([brief.id for brief in briefs]) & (responses["stage"] != "sft+grammar")
+responses = responses[known]
 responses["stage"].value_counts().to_frame("texts")
 
 # %% [markdown]
+# ## What needs no judge
+#
 # ### Explanation
-# First, what needs no judge: is the table valid, does its length fit the film, is the brand named, how much is
-# Bengali, is anything repeated, does the last row call to action? Code counts this the same way every day.
-# Each number is a share or mean from 0 to 1. Read *valid_table* first: a text without any table repeats no row, so it
-# gets 1 for *no_repeated_rows*, which is no merit. *bengali_share* looks only into cells and is 0 without a table;
-# notebook 07 leaves such texts out, so the two figures may differ.
+# Is the table valid, does its length fit the film, is the brand named, how much is Bengali, is anything repeated, does
+# the last row call to action? Code counts this the same way every day. Each number is a share or mean from 0 to 1.
+# Read *valid_table* first: a text without any table repeats no row, so it gets 1 for *no_repeated_rows*, which is no
+# merit. *bengali_share* looks only into cells and is 0 without a table; notebook 07 leaves such texts out, so the two
+# figures may differ.
 
 # %%
-from lekhai_helpers.measure.judge import counted_table
+from lekhai_helpers.measure.counting import counted_table
 
 counted = counted_table(responses, briefs)
 by_stage = counted.pivot_table(index="criterion", columns="stage", values="score", sort=False)
 by_stage.round(2)
 
 # %% [markdown]
+# ### Explanation
+# Every stage against the stage before training, on the same briefs. The interval comes from drawing the briefs again
+# and again (a bootstrap); where it holds 0, the words are "no difference shown".
+
+# %%
+from lekhai_helpers.measure import comparisons
+
+stages = list(dict.fromkeys(responses["stage"]))
+before = "merged" if "merged" in stages else "base"
+differences = comparisons.differences(counted, before, seed=settings.seed)
+print(comparisons.in_words(differences))
+comparisons.differences_table(counted, before, seed=settings.seed).round(2)
+
+# %% [markdown]
 # ### Key Concepts
 # **LLM-as-a-judge:** a larger model grades the texts of a smaller one. **Rubric:** the marking scheme, with words for
-# each mark, so that a 7 means the same twice.
+# some marks, so that a 7 means the same twice. **Audit of a judge:** pairs whose better side is known, because the worse
+# side is the same script with one planted fault. Who cannot tell these apart need not be asked about the rest.
 #
 # *Interview question:* What is wrong with an LLM judge? *A good answer:* it likes long answers, the first of two, and
 # its own family's style. So: count what can be counted, swap the order, audit the judge on pairs with a known better
@@ -68,77 +88,359 @@ by_stage.round(2)
 
 # %% [markdown]
 # ### Explanation
-# The rubric of this recipe, as the judge would read it: three criteria, marks from 1 to 10.
+# The rubric of this recipe, as a judge would read it: marks from 1 to 10, with words for 1, 4, 7 and 10.
 
 # %%
 for name, words in settings.judge.criteria.items():
     print(f"{name}: {words}\n")
 
 # %% [markdown]
+# ## Three judges
+#
 # ### Explanation
-# Is a judge configured? Any OpenAI-compatible address will do: GPT-4o, Gemini, or a server of your own. The key comes
-# from the environment (`LEKHAI_JUDGE_KEY` with `LEKHAI_JUDGE_URL`, or `OPENAI_API_KEY`) and is never written anywhere.
+# The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how
+# likely the embedded base finds the words, compared with scripts people wrote. *Structure* and *adherence* are counted.
+# *Tone* comes from a small classifier that has read the training rows only. Of *ideas* it has no measure, and says so.
 
 # %%
-from lekhai_helpers.measure.judge import configured
+from lekhai_helpers.measure.judge_audit import load_pairs
+from lekhai_helpers.measure.likelihood_judge import likelihood_judge
+from lekhai_helpers.prepare.bases import embedded_base
 
-judge = configured(settings.judge.model)
-print("judge:", settings.judge.model if judge else "none configured, so only what code can count is shown")
+pairs = load_pairs(data_file("judge_audit.csv"))
+first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
+first_judge.read_ahead([*responses["text"], *(side for pair in pairs for side in (pair.better, pair.worse))])
+print(first_judge.tone_skill.sentence if first_judge.tone_skill else "too few tones to learn from")
 
 # %% [markdown]
 # ### Explanation
-# The grading, a fixed number of texts of each stage. Each verdict is *scored*, *unparsable* (the judge did not answer
-# in the agreed form) or *failed* (no answer came). Only scored ones count, and all three are reported.
-# Here each text is graded alone, so there is no order to swap. The audit of the judge is not part of this notebook.
+# One script, graded with its reasons. Every mark is a place among the scripts people wrote: 4 to 10 inside their range,
+# 1 to 3 outside.
 
 # %%
+import pandas as pd
+
+pd.set_option("display.max_colwidth", 160)
+text = responses.query("stage == @kept").iloc[0]
+marks = first_judge.grade(text["text"], briefs[0], settings.judge.criteria)
+pd.DataFrame([vars(mark) for mark in marks]).set_index("criterion")[["status", "score", "reason"]]
+
+# %% [markdown]
+# ### Explanation
+# The second is a real language model that talks, small enough for this machine: the embedded base behind llama.cpp's
+# own server, its answers held to a JSON form. The third is the one you configure: GPT-4o, Gemini or a server of your own;
+# its key comes from the environment (`LEKHAI_JUDGE_KEY` with `LEKHAI_JUDGE_URL`, or `OPENAI_API_KEY`) and is never
+# written anywhere.
+
+# %%
+from lekhai_helpers.measure.judge_client import configured
+
+third_judge = configured(settings.judge)
+print("configured judge:", third_judge.name if third_judge else "none; the two judges that come along are used")
+
+# %% [markdown]
+# ## The judges are judged
+#
+# ### Explanation
+# The audit, before any score is shown. Each judge gets pairs of a good script and the same script with one planted
+# fault, in both orders. It passes where it finds the better side clearly more often than a coin, changes at most three
+# choices in ten when the order changes, and uses more than two different marks. The first judge takes all pairs.
+
+# %%
+from lekhai_helpers.measure.judge import family_of
+from lekhai_helpers.measure.judge_audit import audit
+
+criteria, writer = settings.judge.criteria, family_of(base.title)
+audits = {first_judge.name: audit(first_judge, pairs, criteria, seed=settings.seed, writer_family=writer)}
+print(audits[first_judge.name].sentence)
+audits[first_judge.name].table()
+
+# %% [markdown]
+# ### Explanation
+# The small talking judge takes only some of the pairs, because every answer costs it seconds; and while its server
+# runs, it also grades some texts of the kept stage. Every verdict is *scored*, *unparsable* (no answer in the agreed
+# form) or *failed* (no answer). Only scored ones count, and all three are reported.
+
+# %%
+from lekhai_helpers.core.run_folder import cache_folder, sha256
 from lekhai_helpers.measure.judge import grade_all, tally
+from lekhai_helpers.measure.local_judge import CONTEXT, local_judge
+from lekhai_helpers.prepare.bases import full_paths
+from lekhai_helpers.ship.quantize import LlamaServer
 
-verdicts = []
-if judge:
-    some = responses.groupby("stage", sort=False).head(settings.judge.outputs_per_stage)
-    verdicts = grade_all(judge, some, settings.judge.criteria, progress=print)
-    phase.ledger.add_verdicts(settings.judge.model, verdicts)
-print(tally(verdicts) if judge else "nothing was asked, so nothing was scored: 0 of 0")
+gguf, some = full_paths()[0], responses.query("stage == @kept").head(settings.judge.local_texts)
+
+def ask_small_judge(server):
+    judge = local_judge(server.address, "Gemma 3 270M", sha256(gguf), criteria, cache_folder() / "judge")
+    found = audit(judge, pairs, criteria, settings.judge.audit_pairs, settings.seed, writer_family=writer)
+    return found, grade_all(judge, some, criteria, briefs=briefs)
 
 # %% [markdown]
 # ### Explanation
-# The heatmap of the kept stage: industries down, criteria across. *n* counts texts, and texts of one brief with
-# different seeds are not independent: n=3 can be one brief asked three times. A pale cell says "low here". More data
-# is one possible remedy, a hard brief another reason. Read the texts before you buy data.
+# Asked now. Where the embedded base is not on this machine, this judge is left out.
+
+# %%
+verdicts = {}
+if gguf.exists():
+    with LlamaServer(gguf, context=CONTEXT, slots=1) as server:
+        found, graded = ask_small_judge(server)
+    audits[found.judge], verdicts[found.judge] = found, graded
+    print(found.sentence, tally(graded), sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# The configured judge, audited like the others. What it costs is counted, and `judge.budget_usd` or `judge.max_calls`
+# stops it in time. What was answered is kept: a second run goes on where this one stopped.
+
+# %%
+if third_judge:
+    many = settings.judge.concurrency
+    audits[third_judge.name] = audit(
+        third_judge, pairs, criteria, seed=settings.seed, writer_family=writer, concurrency=many, progress=print
+    )
+    print(audits[third_judge.name].sentence, third_judge.usage.sentence, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# All audits side by side. *by score*: how often the better side got the higher marks; *by choice*: how often it was
+# chosen in both orders; *flipped*: choices that changed with the order. Read the warnings too: a judge that passes may
+# still be blind to one fault.
+
+# %%
+for name, found in audits.items():
+    phase.ledger.add_audit(name, found.rows(), passed=found.passed, sentence=found.sentence)
+    print(f"{name}: {'passed' if found.passed else 'FAILED'}", *found.warnings, sep="\n  ")
+overall = {name: found.table().iloc[-1] for name, found in audits.items()}
+pd.DataFrame(overall).T
+
+# %% [markdown]
+# ### Explanation
+# Who leads? A configured judge, where there is one; else the one with the better audit: passed before failed, then the
+# share of pairs found by score. It grades the same number of texts of every stage.
+
+# %%
+def rank(name):
+    rows = {row["metric"]: row["value"] for row in audits[name].rows()}
+    return audits[name].passed, rows.get("accuracy by score") or 0.0
+
+judges = {judge.name: judge for judge in (first_judge, third_judge) if judge}
+leading = third_judge.name if third_judge else max(audits, key=rank)
+print(f"leading judge: {leading}")
+
+# %% [markdown]
+# ### Explanation
+# The grading. Texts of every stage are taken in the order of the briefs, as many of each.
+
+# %%
+chosen = responses.groupby("stage", sort=False).head(settings.judge.outputs_per_stage)
+for name, judge in judges.items():
+    many = settings.judge.concurrency if judge is third_judge else 1
+    verdicts[name] = grade_all(judge, chosen, criteria, briefs=briefs, concurrency=many)
+for name, rows in verdicts.items():
+    phase.ledger.add_verdicts(name, rows)
+    print(f"{name}: {tally(rows)}")
+
+# %% [markdown]
+# ### Explanation
+# The leading judge's mean marks by stage and criterion, each with its interval over briefs, and how many texts were
+# scored of how many asked.
+
+# %%
+said = phase.ledger.verdicts().query("judge == @leading")
+comparisons.means_table(said, settings.seed).round(2)
+
+# %% [markdown]
+# ### Explanation
+# And its differences from the stage before training, in words. Many comparisons are made, so a few differ by chance.
+
+# %%
+found = comparisons.differences(said, before, seed=settings.seed)
+told = [one.sentence for one in found]
+print(comparisons.in_words(found) if found else "nothing to compare", *told, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# The heatmap of the kept stage: industries down, criteria across; *n* counts texts, grey means that nothing was scored.
+# Texts of one brief with different seeds are not independent: n=3 can be one brief asked three times. Where the judge
+# failed its audit, the sentence above the picture says so.
 
 # %%
 from lekhai_helpers.core.plots import heatmap
 from lekhai_helpers.measure.judge import heatmap_table
 
 industries = {brief.id: brief.industry for brief in briefs}
-graded = phase.ledger.verdicts().query("stage == @kept") if judge else counted.query("stage == @kept")
-means, numbers = heatmap_table(graded, industries)
-scale = {"low": 1, "high": 10, "label": "score, 1 to 10"} if judge else {"low": 0, "high": 1, "label": "share, 0 to 1"}
-heatmap(means, numbers, **scale)
+means, numbers = heatmap_table(said.query("stage == @kept"), industries)
+print(audits[leading].sentence)
+heatmap(means, numbers)
 
 # %% [markdown]
 # ### Explanation
-# The industries with the lowest mean, as a list of where to look first.
+# The industries where more data is needed: too few texts, or low marks. More data is one possible remedy, a hard brief
+# another reason. Read the texts before you buy data.
 
 # %%
-weakest = means.mean(axis=1).sort_values().head(5)
-weakest.round(2).to_frame("mean over criteria")
+needs = comparisons.needs_data(means, numbers, low=4, industries=sorted(set(industries.values())))
+pd.DataFrame(needs)
 
 # %% [markdown]
 # ### Explanation
-# The check: every text of the kept stage was counted, and every verdict has one of the three states. Then the manifest.
+# Do people agree? Nobody has marked anything yet in a fresh run. `lekhai judge label --rater NAME` asks for marks in the
+# terminal, the panel below in Jupyter; then this table shows how far judge and people agree beyond chance (*kappa*,
+# *alpha*: 1 is full agreement, 0 is chance).
+
+# %%
+from lekhai_helpers.core.notebook import is_interactive
+from lekhai_helpers.measure.agreement import agreement_table
+from lekhai_helpers.measure.labels import label_widget, open_tasks
+
+agreement = agreement_table(phase.ledger.verdicts(), phase.ledger.labels())
+tasks = open_tasks(responses, phase.ledger.labels(), "me", seed=settings.seed)
+print(f"{len(phase.ledger.labels())} marks by people; {len(tasks)} texts wait")
+label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive() else agreement
+
+# %% [markdown]
+# ## Inside the model: the Alignment Quality Index
+#
+# ### Key Concepts
+# **Hidden state:** the row of numbers a layer holds while the model reads. **Cluster:** points that lie together.
+# **AQI** (Alignment Quality Index, arXiv 2506.13901): how far apart safe and unsafe requests lie inside the model, from
+# two known figures for clusters, *Xie-Beni* and *Calinski-Harabasz*. If they lie together, the model has no inner
+# difference to refuse by, however politely it answers.
+#
+# *Interview question:* Can two models be compared by AQI? *A good answer:* only a model with its own fine-tuned self. The
+# value depends on size and build of the model and on the number of prompts, so across architectures it means nothing.
+
+# %% [markdown]
+# ### Explanation
+# The prompts: pairs on one topic, a harmless wish and a harmful one, in Bengali and English. An unsafe prompt names a
+# wish and gives no instruction; the model only reads it, and nothing is answered.
+
+# %%
+from lekhai_helpers.prepare.safety_prompts import load_prompts, overview
+
+prompts = load_prompts(settings.aqi.prompts, settings.aqi.per_side)
+print(prompts[0].prompt, prompts[len(prompts) // 2].prompt, sep="\n")
+overview(prompts)
+
+# %% [markdown]
+# ### Explanation
+# Both models read all prompts: the base, and the same base with the kept strips. For every layer we keep the mean over
+# the prompt's tokens.
+
+# %%
+from lekhai_helpers.learn.hidden_states import base_and_tuned
+from lekhai_helpers.learn.model import load_model, release_memory
+
+model, tokenizer = load_model(base.path, settings, adapter=adapter.path)
+states = base_and_tuned(model, tokenizer, prompts, names=(before, kept))
+del model
+release_memory()
+
+# %% [markdown]
+# ### Explanation
+# Layer by layer, base against tuned. *1/XBI* is free of scale: higher is farther apart. *Silhouette*: 0 no clusters, 1
+# well apart. The bands are 95% intervals. There are many layers, so one of them looks good by luck now and then.
+
+# %%
+from lekhai_helpers.core.plots import aqi_layers
+from lekhai_helpers.measure.aqi_statistics import by_layer, record
+
+own = settings.aqi
+layers = None if own.layers == "all" else own.layers
+for one in states:
+    found = by_layer(one, prompts, layers, own.weight, own.bootstrap, own.permutations, settings.seed)
+    record(phase.ledger, one.name, found)
+aqi_layers(phase.ledger.aqi())
+
+# %% [markdown]
+# ### Explanation
+# One figure for the whole model: the layers weighted. The weights are learned on half of the prompts, from the base, and
+# the figures are taken on the other half, so that nobody marks their own homework. *p* says how often shuffled labels
+# lie as far apart.
+
+# %%
+from lekhai_helpers.measure.aqi_compare import learn_pooling, pooled_figures
+
+pooling = learn_pooling(states[0], prompts, settings.seed)
+draws = own.weight, own.bootstrap, own.permutations, settings.seed
+pooled = {one.name: pooled_figures(one, prompts, pooling, *draws) for one in states}
+for name, table in pooled.items():
+    record(phase.ledger, name, table)
+pd.concat(pooled).round(4)
+
+# %% [markdown]
+# ### Explanation
+# **Delta-AQI**: tuned minus base, on the same prompts with the same weights. Where the interval holds 0, no difference
+# was shown. Models of another build are refused here by the code.
+
+# %%
+from lekhai_helpers.measure.aqi_compare import delta
+
+change = delta(*states, prompts, pooling, *draws[:2], seed=settings.seed)
+record(phase.ledger, kept, change, prefix="delta_")
+print(*dict.fromkeys(change["sentence"]), sep="\n")
+change.drop(columns="sentence").round(4)
+
+# %% [markdown]
+# ### Explanation
+# A warning about the formula. For two groups both of its figures are the same thing: CHI is a constant divided by XBI.
+# So the weight between them trades nothing, and a larger set of prompts alone makes the value larger. Look:
+
+# %%
+from lekhai_helpers.measure.aqi import two_cluster_identity, unsafe_of
+from lekhai_helpers.measure.aqi_compare import points_of
+
+points, sides = points_of(states[1], prompts, pooling)
+chi, from_xbi = two_cluster_identity(points, sides)
+print(f"CHI {chi:.6f}, computed from XBI alone {from_xbi:.6f}")
+
+# %% [markdown]
+# ### Explanation
+# The picture in two dimensions: both models in the same directions. Colour is the side, the shape of a point its
+# language. If the languages lie apart and the sides do not, the model has learned to tell languages, not wishes.
+
+# %%
+from lekhai_helpers.core.plots import aqi_clusters
+from lekhai_helpers.measure.aqi_compare import picture
+
+aqi_clusters(picture(states, prompts, pooling))
+
+# %% [markdown]
+# ### Explanation
+# Beside it, what the leading judge says of the same two models (its marks are read as in G-Eval where the judge gives
+# probabilities). Inside and outside need not agree.
+
+# %%
+marks = comparisons.means_table(said, settings.seed)
+marks[marks["stage"].isin([before, kept])].round(2)
+
+# %% [markdown]
+# ### Explanation
+# The check: every text of the kept stage was counted, every judge that gave marks was audited before, every verdict has
+# one of the three states, and the identity of the two formulas holds.
+
+# %%
+asked = [verdict for rows in verdicts.values() for verdict in rows]
+assert counted.query("stage == @kept")["brief_id"].nunique() == len(briefs)
+assert set(verdicts) <= set(audits) and {row["status"] for row in asked} <= {"scored", "unparsable", "failed"}
+assert abs(chi - from_xbi) <= 1e-6 * abs(chi)
+
+# %% [markdown]
+# ### Explanation
+# Everything is written down for the report, and the manifest says that the phase is complete.
 
 # %%
 from lekhai_helpers.core.run_folder import write_json
 
-assert counted.query("stage == @kept")["brief_id"].nunique() == len(briefs)
-assert {verdict["status"] for verdict in verdicts} <= {"scored", "unparsable", "failed"}
-scored = sum(verdict["status"] == "scored" for verdict in verdicts)
-result = {"counted": by_stage.round(4).to_dict(), "weakest": weakest.round(4).to_dict()}
-figures = result | {"judge": settings.judge.model if judge else None, "scored": scored, "asked": len(verdicts)}
+own_rows = verdicts[leading]
+figures = {"counted": by_stage.round(4).to_dict(), "judge": leading, "trusted": audits[leading].passed}
+figures |= {"scored": sum(row["status"] == "scored" for row in own_rows), "asked": len(own_rows)}
+figures |= {"audits": {name: found.sentence for name, found in audits.items()}, "comparisons": told}
+figures |= {"needs_data": needs, "aqi": list(dict.fromkeys(change["sentence"]))}
 manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json", figures)}, figures)
 
 # %% [markdown]
 # ## What this did not show
-# How far the judge can be trusted on Bengali. Without a configured judge, nothing here measures fluency or ideas.
+# That the judges know good advertising: they were tested on planted faults, not on taste, and four of the six faults are
+# such that the same code can count them. No person has marked these scripts unless you did. And lying apart inside is
+# not the same as behaving well: AQI reads states, it does not watch what a model does.

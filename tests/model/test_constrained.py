@@ -189,11 +189,39 @@ def test_an_untrained_model_writes_valid_tables_only(tiny, settings, briefs, tem
     held = write_scripts(writer, briefs, ours, [1], constrained=True)
     assert [(row["problems"], row["stopped"]) for row in held] == [([], True)] * len(briefs)
     assert bill.nats > 0 and bill.tokens >= sum(row["tokens"] for row in held)
+    assert bill.figures()["grammar_preparing_seconds"] > 0
     words = {word for row in held for word in ("witty", "spoken") if word in row["text"]}
     assert not words & {word for word in ("witty", "spoken") if word in held[0]["text"] + held[4]["text"]}
     assert text_perplexity(model, tokenizer, held, ours) > 1
     nothing = text_perplexity(model, tokenizer, [row | {"text": ""} for row in held], ours)
     assert nothing != nothing
+
+
+def test_a_writer_reads_the_dictionary_once_and_puts_the_time_on_the_bill(tiny, settings, briefs, monkeypatch):
+    """A dictionary of 256,000 words takes seconds to read: not again at every write, and not for nothing."""
+    import time
+
+    from lekhai_helpers.learn import constrained
+    from lekhai_helpers.learn.model import load_model
+    from lekhai_helpers.measure.evaluation import model_writer, write_scripts
+
+    calls = []
+
+    def slowly(*given):
+        calls.append(given)
+        time.sleep(0.5)
+        return read_vocabulary(*given)
+
+    monkeypatch.setattr(constrained, "read_vocabulary", slowly)
+    ours = settings.model_copy(update={"decoding": settings.decoding.model_copy(update={"max_new_tokens": 200})})
+    bill = Bill()
+    writer = model_writer(*load_model(tiny, ours), ours, bill)
+    write_scripts(writer, briefs[:1], ours, [1])
+    assert calls == [] and bill.preparing == 0
+    write_scripts(writer, briefs[:1], ours, [1, 2], constrained=True)
+    write_scripts(writer, briefs[1:2], ours, [1], constrained=True)
+    assert len(calls) == 1 and bill.preparing > 0.5
+    assert bill.seconds / bill.tokens < 0.5
 
 
 def test_llama_cpp_keeps_the_same_grammar(tiny, settings, briefs, tmp_path):

@@ -1,5 +1,11 @@
 """Two real processes under `accelerate launch` (gloo, no card): the same losses as one with the same global batch."""
 
+import json
+import subprocess
+import sys
+import time
+
+import psutil
 import pytest
 
 from lekhai_helpers.core.ledger import Ledger
@@ -54,3 +60,51 @@ def test_keeping_by_contract_is_refused_before_anything_starts(tiny, examples, t
     with pytest.raises(TrainingError, match="works in one process only: set sft.keep=best"):
         train_in_processes(str(tiny), two.lora, examples, examples, settings, tmp_path / "x", max_length=256)
     assert list(tmp_path.iterdir()) == []
+
+
+NOTEBOOK = """
+import json, sys
+from pathlib import Path
+from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.learn.distributed import train_in_processes
+given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+settings = Settings.model_validate(given["settings"])
+rows = given["rows"]
+folder = Path(sys.argv[1]).with_name("two")
+train_in_processes(given["base"], settings.lora, rows[:8], rows[8:10], settings, folder, max_length=256)
+"""
+
+
+def at_work(workplace):
+    """Return the processes that name the workplace on their command line: launcher and workers."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if str(workplace) in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def test_the_workers_of_a_killed_notebook_stop_writing_checkpoints(tiny, examples, two, tmp_path, monkeypatch):
+    """Through torch's real launcher, which gives each worker a session of its own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    endless = with_sft(two, max_steps=10_000, eval_every=2).model_dump(mode="json")
+    job = {"base": str(tiny), "settings": endless, "rows": examples}
+    (tmp_path / "given.json").write_text(json.dumps(job), encoding="utf-8")
+    notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK, str(tmp_path / "given.json")])
+    workplace = tmp_path / "two_job"
+    try:
+        for _ in range(3000):
+            if list((tmp_path / "two").glob("checkpoint-*")) or notebook.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert notebook.poll() is None and len(at_work(workplace)) == 3
+        notebook.kill()
+        notebook.wait()
+        end = time.monotonic() + 15
+        while at_work(workplace) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert at_work(workplace) == []
+    finally:
+        notebook.kill()
+        for process in at_work(workplace):
+            process.kill()

@@ -89,12 +89,13 @@ def test_steps_move_the_policy_and_are_in_the_ledger(policy, pairs, settings, tm
         fast = with_dpo(settings, learning_rate=1e-2, max_steps=4)
         log = align(*policy, pairs, fast, tmp_path / "dpo", ledger)
         names = set(ledger.metrics("10_preference_alignment")["name"])
-        write_alarms(ledger, [*log_alarms(log), *drift_alarms(*[{"valid_tables": 0.5, "mean_tokens": 9.0}] * 2)])
+        same = {"valid_tables": 0.5, "mean_tokens": 9.0}
+        write_alarms(ledger, [*log_alarms(log, fast.dpo), *drift_alarms(same, same)])
         rows = list(ledger.summary()["metric"])
     assert [entry["step"] for entry in log] == [1, 2, 3, 4]
     assert float(log[-1]["rewards/margins"]) > float(log[0]["rewards/margins"])
     assert names >= {"rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "loss"}
-    assert next(alarm for alarm in log_alarms(log) if alarm.name == "flat loss").rang is False
+    assert next(alarm for alarm in log_alarms(log, fast.dpo) if alarm.name == "flat loss").rang is False
     assert len(rows) == 5 and all(name.startswith("alarm: ") for name in rows)
 
 
@@ -151,13 +152,13 @@ def test_rows_stripped_of_their_pipes_are_told_apart_at_once_and_the_alarm_rings
         for example, text in zip(examples, texts, strict=True)
     ]
     log = align(*policy, pairs, with_dpo(settings, learning_rate=1e-2, max_steps=12), tmp_path / "dpo")
-    assert next(alarm for alarm in log_alarms(log) if alarm.name == "too easy").rang is True
+    assert next(alarm for alarm in log_alarms(log, settings.dpo) if alarm.name == "too easy").rang is True
 
 
 def test_equal_sides_leave_the_loss_flat_and_the_alarm_rings(policy, pairs, settings, tmp_path):
     same = [Pair(pair.prompt, pair.chosen, pair.chosen, "the same", pair.example) for pair in pairs]
     log = align(*policy, same, with_dpo(settings, learning_rate=1e-2, max_steps=6), tmp_path / "dpo")
-    assert [alarm.name for alarm in log_alarms(log) if alarm.rang] == ["flat loss"]
+    assert [alarm.name for alarm in log_alarms(log, settings.dpo) if alarm.rang] == ["flat loss"]
 
 
 # --- kto and orpo
@@ -170,7 +171,7 @@ def test_kto_learns_from_thumbs_against_the_frozen_policy(policy, thumbs, settin
     assert len(log) == 6 and float(log[0]["loss"]) == pytest.approx(0.5, abs=0.01)
     assert all("rewards/margins" in entry for entry in log)  # each batch of two holds both thumbs
     assert max(abs(float(entry["rewards/chosen"])) for entry in log) > 0.01
-    assert log_alarms(log)[0].rang is None  # no pairs, no accuracy
+    assert log_alarms(log, asked.dpo)[0].rang is None  # no pairs, no accuracy
 
 
 def test_a_script_with_a_thumb_that_would_be_cut_is_named(policy, thumbs):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from lekhai_helpers.learn.memory import compare, estimate, probe, read_config, with_overrides
-from lekhai_helpers.learn.memory_probe import DoesNotFit
+from lekhai_helpers.learn.memory import DoesNotFit, check_probe, compare, estimate, probe, read_config, with_overrides
 from lekhai_helpers.learn.model import attach_lora, load_model, load_plain, load_tokenizer, release_memory
 
 LONGEST = [300] * 600
@@ -32,6 +31,8 @@ def test_the_measured_step_is_near_the_estimate(loaded, wide, roomy):
     estimated = estimate(read_config(wide), roomy, len(LONGEST))
     figures = compare(estimated, probe(*loaded, LONGEST, roomy))
     assert 0.7 < figures["measured_share"] < 1.3, figures
+    with pytest.raises(DoesNotFit, match="600 tokens, 2 at once.*sft.batch_size from 2 to 1 saves"):
+        check_probe(estimated, figures["measured_mb"], figures["measured_mb"])
 
 
 def test_a_longer_row_and_a_larger_batch_take_more(loaded, roomy):
@@ -57,10 +58,15 @@ def test_the_step_leaves_weights_gradients_randomness_and_mode_as_they_were(load
     assert torch.equal(torch.get_rng_state(), random) and model.training is False
 
 
-def test_a_card_that_is_too_small_names_what_to_change_and_harms_nothing(loaded, roomy, monkeypatch):
+@pytest.mark.parametrize(
+    ("batch", "said"), [(2, "sft.batch_size from 2 to 1 saves .* MB"), (1, "lora.r from 16 to .* saves .* MB")]
+)
+def test_a_card_that_is_too_small_names_one_change_and_harms_nothing(loaded, roomy, monkeypatch, batch, said):
+    """With one row at once there is no batch to halve."""
     import torch
 
     model, tokenizer = loaded
+    asked = with_overrides(roomy, {"sft.batch_size": batch, "model.load_in_4bit": True})
 
     def full(*args, **kwargs):
         next(p for p in model.parameters() if p.requires_grad).data.add_(1)
@@ -68,8 +74,8 @@ def test_a_card_that_is_too_small_names_what_to_change_and_harms_nothing(loaded,
 
     monkeypatch.setattr("lekhai_helpers.learn.memory_probe._one_step", full)
     before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
-    with pytest.raises(DoesNotFit, match="50 tokens, 2 at once.*sft.batch_size"):
-        probe(model, tokenizer, LONGEST[:50], roomy)
+    with pytest.raises(DoesNotFit, match=f"50 tokens, {batch} at once.*card's memory. {said}"):
+        probe(model, tokenizer, LONGEST[:50], asked)
     assert all(
         torch.equal(a, b) for a, b in zip(before, (p for p in model.parameters() if p.requires_grad), strict=True)
     )

@@ -145,6 +145,25 @@ def test_each_module_gets_its_own_share_from_the_first_layer_to_the_last(donors,
     assert not any(torch.allclose(embedding, donor["model.embed_tokens.weight"].float()) for donor in (first, second))
 
 
+def test_each_layer_gets_its_own_share_whatever_the_module(donors, merge, tmp_path):
+    """The first layer is all language, the last all structure; what stands in no layer takes t."""
+    import torch
+
+    by_layer = merge.model_copy(update={"t_by_module": {"layers": [0.0, 1.0]}})
+    found = tensors(run_merge(merge_config("slerp", *donors, None, 0.5, by_layer), tmp_path / "m", donors[0]))
+    owners = {f"model.layers.{number}.": tensors(donor) for number, donor in enumerate(donors)}
+    compared = [(name, start) for name in found for start in owners if name.startswith(start)]
+    assert len(compared) > 20
+    for name, start in compared:
+        torch.testing.assert_close(found[name].float(), owners[start][name].float(), rtol=0.008, atol=1e-6, msg=name)
+    embedding = found["model.embed_tokens.weight"].float()
+    near = [
+        float(torch.cosine_similarity(embedding.flatten(), donor["model.embed_tokens.weight"].float().flatten(), 0))
+        for donor in owners.values()
+    ]
+    assert near[0] == pytest.approx(near[1], abs=0.02) and near[0] < 0.95
+
+
 @pytest.fixture
 def smaller(engine, make_tokenizer, write_model, tmp_path):
     """A donor of the same shapes whose dictionary lacks some pieces."""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from lekhai_helpers.learn.model import load_model
-from lekhai_helpers.learn.packing import rows_kept_apart
+from lekhai_helpers.learn.model import attach_lora, load_model
+from lekhai_helpers.learn.packing import rows_kept_apart, turned_off
+from lekhai_helpers.learn.training import train_sft
 
 
 @pytest.fixture
@@ -61,3 +62,67 @@ def test_the_measurement_leaves_the_mode_as_it_was(exact):
         model.train(training)
         rows_kept_apart(model, tokenizer)
         assert model.training is training
+
+
+# --- in a real training
+
+
+@pytest.fixture
+def unsloth_packs(monkeypatch):
+    """Take out the switch by which Unsloth turns packing off on a processor."""
+    from unsloth_zoo.cpu import trainer
+
+    given = trainer.normalize_cpu_training_arguments
+
+    def keep(args):
+        asked = getattr(args, "packing", False)
+        given(args)
+        args.packing = asked
+        return args
+
+    monkeypatch.setattr(trainer, "normalize_cpu_training_arguments", keep)
+
+
+def first_step(tiny, examples, settings, folder, packing, leak=False):
+    """Train one step on the same four rows, as one packed sequence or as four; return its loss and its batches."""
+    import torch
+
+    batch = 1 if packing else 4
+    sft = {"packing": packing, "batch_size": batch, "max_steps": 1, "eval_every": 1, "gradient_accumulation": 1}
+    asked = settings.model_copy(update={"sft": settings.sft.model_copy(update=sft)})
+    model, tokenizer = load_model(tiny, asked, exact=True)
+    model = attach_lora(model, asked.lora, asked.seed)
+    forward, seen = model.forward, []
+
+    def watched(*args, **given):
+        if model.training:
+            seen.append(tuple(given["input_ids"].shape))
+        if leak:
+            given["position_ids"] = torch.arange(given["input_ids"].shape[1])[None]
+        return forward(*args, **given)
+
+    # Measured first, and only then watched: the trainer's batches are what is of interest.
+    if packing:
+        assert rows_kept_apart(model, tokenizer)[0]
+    model.forward = watched
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lekhai_helpers.learn.training.rows_kept_apart", lambda *_: (True, ""))
+        result = train_sft(model, tokenizer, examples[:4], examples[8:9], asked, folder, max_length=1024)
+    return result.train_loss[0][1], seen
+
+
+def test_a_packed_step_has_the_loss_of_the_same_rows_unpacked(
+    engine, tiny, examples, settings, tmp_path, unsloth_packs
+):
+    """Through the real trainer: its rows, its collator, its loss, where packing really happens."""
+    assert turned_off() == ""
+    apart, padded = first_step(tiny, examples, settings, tmp_path / "apart", packing=False)
+    packed, flat = first_step(tiny, examples, settings, tmp_path / "packed", packing=True)
+    mixed, _ = first_step(tiny, examples, settings, tmp_path / "mixed", packing=True, leak=True)
+    assert padded[0][0] == 4 and flat[0][0] == 1 and flat[0][1] > 2 * padded[0][1], "nothing was packed"
+    assert packed == pytest.approx(apart, abs=2e-5)
+    assert abs(mixed - apart) > 1e-4, "rows that read each other have the same loss, so equal losses say nothing"
+
+
+def test_unsloth_turns_packing_off_on_a_processor_and_that_is_said(engine):
+    assert "leave sft.packing off" in turned_off()

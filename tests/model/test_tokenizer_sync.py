@@ -78,15 +78,25 @@ def rows(folder):
 
 def test_the_learned_pieces_make_bengali_cheaper(small, large):
     texts = scripts()[:5]
-    assert len(large) > len(small) + 50 and sync.vocabularies_differ(small, large)
+    assert len(large) > len(small) + 50 and not sync.read_alike(small, large)
     assert sync.tokens_per_word(large, texts) < 0.75 * sync.tokens_per_word(small, texts)
     assert all(large.decode(large(text, add_special_tokens=False).input_ids) == text for text in texts)
     table = sync.sync_table({"small": small, "large": large}, texts)
     assert table.loc["large", "bengali pieces"] > table.loc["small", "bengali pieces"] + 50
 
 
-def test_a_tokenizer_does_not_differ_from_itself(small):
-    assert not sync.vocabularies_differ(small, small)
+def test_donors_read_alike_only_with_the_same_pieces_ends_and_template(small):
+    """With another chat template the same weights sit another exam, and t = 1 is not the structure donor's figure."""
+    from copy import deepcopy
+
+    other, ends = deepcopy(small), deepcopy(small)
+    assert sync.read_alike(small, other)
+    other.chat_template = small.chat_template + " "
+    ends.eos_token = ends.pad_token
+    assert not sync.read_alike(small, other) and not sync.read_alike(small, ends)
+
+
+def test_without_a_word_there_is_nothing_to_count(small):
     with pytest.raises(MergeError, match="no word"):
         sync.tokens_per_word(small, ["...", ""])
 
@@ -236,6 +246,27 @@ def test_a_merge_stops_where_its_donor_does_and_only_because_of_the_repair(donor
         (unrepaired / name).write_text(json.dumps(content))
     with pytest.raises(MergeError, match="only 0 of 5 answers end"):
         sync.must_stop(generate(*load_model(unrepaired, settings), five, greedy, 1), at_least=5)
+
+
+@pytest.mark.parametrize(
+    ("base_stops", "taught", "least", "words"),
+    [
+        (0, False, 0, "ends 0 of 5, so this exam excludes nobody here"),
+        (1, False, 0, "ends 1 of 5, so this exam excludes nobody here"),
+        (2, False, 1, "ends 2 of 5: a candidate must end at least 1"),
+        (5, False, 4, "ends 5 of 5: a candidate must end at least 4"),
+        (0, True, 5, "a candidate must end all 5"),
+    ],
+)
+def test_who_must_end_how_many_answers_is_said_with_the_number(base_stops, taught, least, words):
+    """A base that ends none once gave -1: a number nobody can fall below, and nothing said so."""
+    number, sentence = sync.least_stops(base_stops, 5, taught)
+    assert number == least and words in sentence
+    answers = [SimpleNamespace(stopped=n < number) for n in range(5)]
+    assert sync.must_stop(answers, number) == number
+    if number:
+        with pytest.raises(MergeError, match=f"only {number - 1} of 5"):
+            sync.must_stop([SimpleNamespace(stopped=n < number - 1) for n in range(5)], number)
 
 
 def test_the_conversion_texts_hold_what_goes_wrong_in_a_conversion():

@@ -7,8 +7,9 @@ import pytest
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.learn.callbacks import TrainingError
 from lekhai_helpers.learn.checkpoints import what_is_broken
+from lekhai_helpers.learn.donors import short_lora_training
 from lekhai_helpers.learn.model import attach_lora, load_model
-from lekhai_helpers.learn.training import TrainingResult, short_lora_training, train_sft
+from lekhai_helpers.learn.training import TrainingResult, train_sft
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def test_the_loss_falls_and_the_same_seed_gives_the_same_losses(fresh, examples,
     assert first.steps == 8 and first.tokens_per_second > 0
     assert first.train_loss[-1][1] < first.train_loss[0][1] - 0.3
     assert [step for step, _ in first.validation_loss] == [4, 8]
+    assert first.validation_before > first.validation_loss[0][1], "the loss before the first step"
     assert first.kept_step == min(first.validation_loss, key=lambda pair: pair[1])[0]
     table = ledger.metrics("06_fine_tuning")
     in_ledger = table[table["name"] == "loss"]
@@ -99,7 +101,8 @@ def cut(path, keep):
     [
         (lambda place: cut(place / "adapter_model.safetensors", 3000), "adapter_model.safetensors is missing or cut"),
         (lambda place: cut(place / "optimizer.pt", 3000), "optimizer.pt is missing or cut"),
-        (lambda place: (place / "rng_state.pth").unlink(), r"the state of the dice \(rng_state.pth\) is missing"),
+        (lambda place: (place / "rng_state.pth").unlink(), "rng_state.pth is missing or cut"),
+        (lambda place: (place / "scaler.pt").write_bytes(b"half"), "scaler.pt is missing or cut"),
         (lambda place: cut(place / "trainer_state.json", 50), "trainer_state.json is missing or cut"),
     ],
 )
@@ -130,7 +133,7 @@ def test_a_checkpoint_is_written_after_so_many_minutes(fresh, examples, settings
 
 
 def test_the_weights_of_the_most_valid_answers_are_kept(fresh, examples, settings, tmp_path, ledger):
-    """The validation loss is lowest elsewhere; the score decides, and of equal scores the earliest."""
+    """The validation loss is lowest elsewhere; the score decides, and among equal scores the validation loss."""
     scores = iter([0.25, 0.75, 0.75, 0.5])
     seen = []
 
@@ -143,10 +146,12 @@ def test_the_weights_of_the_most_valid_answers_are_kept(fresh, examples, setting
     result = train_sft(
         model, tokenizer, examples[:8], examples[8:10], often, tmp_path / "a", score=score, ledger=ledger
     )
-    assert result.valid_answers == [(2, 0.25), (4, 0.75), (6, 0.75), (8, 0.5)] and result.kept_step == 4
+    assert result.valid_answers == [(2, 0.25), (4, 0.75), (6, 0.75), (8, 0.5)] and result.kept_step == 6
+    assert dict(result.validation_loss)[6] < dict(result.validation_loss)[4]
+    assert dict(result.validation_loss)[8] < dict(result.validation_loss)[6]
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            assert parameter.equal(seen[1][name]) and not parameter.equal(seen[3][name])
+            assert parameter.equal(seen[2][name]) and not parameter.equal(seen[3][name])
     table = ledger.metrics("06_fine_tuning")
     assert list(table.loc[table["name"] == "eval_valid_answers", "value"]) == [0.25, 0.75, 0.75, 0.5]
 
@@ -177,6 +182,29 @@ def other_rows(examples):
     return [example | {"completion": answer} for example in examples[8:10]]
 
 
+def test_of_equally_many_valid_answers_the_lower_validation_loss_decides(fresh, examples, settings, tmp_path):
+    """Where no look finds a valid answer, the first look would win a draw, with the least learned."""
+    often = with_steps(settings, keep="contract", eval_every=2)
+    result = train(fresh, examples, often, tmp_path / "a", score=lambda model, tokenizer: 0.0)
+    best = min(result.validation_loss, key=lambda pair: pair[1])[0]
+    assert result.kept_step == best > 2
+
+
+def test_patience_counts_the_validation_loss_whatever_is_kept(fresh, examples, other_rows, settings, tmp_path):
+    patient = with_steps(settings, max_steps=12, eval_every=1, patience=2, keep="contract")
+    result = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a", score=lambda model, tokenizer: 0.5)
+    assert result.steps < 12
+
+
+def test_a_training_that_stopped_early_is_not_driven_on(fresh, examples, other_rows, settings, tmp_path):
+    """The notebook may fail after it; run again, the training must end where it ended."""
+    patient = with_steps(settings, max_steps=12, eval_every=1, patience=2)
+    whole = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
+    again = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
+    assert (again.steps, again.kept_step) == (whole.steps, whole.kept_step)
+    assert again.validation_before == whole.validation_before
+
+
 def test_the_training_stops_early_where_the_validation_loss_rises(fresh, examples, other_rows, settings, tmp_path):
     """The weights from before the rise are the ones that are kept."""
     patient = with_steps(settings, max_steps=12, eval_every=1, patience=2)
@@ -205,6 +233,12 @@ def test_the_curves_are_also_written_for_tensorboard(fresh, examples, settings, 
     assert [loss for _, loss in losses] == pytest.approx([loss for _, loss in result.train_loss], rel=1e-5)
 
 
+def test_packing_that_would_not_happen_is_refused_too(fresh, examples, settings, tmp_path):
+    """On a processor the engine switches packing off and trains on; the user would believe that it had packed."""
+    with pytest.raises(TrainingError, match="Unsloth packs no rows on this device"):
+        train(fresh, examples, with_steps(settings, packing=True), tmp_path / "a")
+
+
 def test_packing_is_refused_where_rows_would_read_each_other(fresh, examples, settings, tmp_path, monkeypatch):
     import lekhai_helpers.learn.training as training
 
@@ -231,6 +265,17 @@ def test_what_was_begun_with_other_settings_or_rows_is_begun_anew(fresh, example
     turned = list(reversed(examples))
     anew, scratch = (train(fresh, turned, slower, tmp_path / name) for name in "ac")
     assert anew.train_loss == scratch.train_loss
+
+
+def test_settings_that_change_no_weight_keep_the_checkpoints(fresh, examples, settings, tmp_path, capsys):
+    quick = with_steps(settings, max_steps=4, eval_every=2)
+    train(fresh, examples, quick, tmp_path / "a")
+    capsys.readouterr()
+    train(fresh, examples, with_steps(quick, tracker="tensorboard", compare_lora=True), tmp_path / "a")
+    assert "going on from step 2" in capsys.readouterr().out
+    train(fresh, examples, with_steps(quick, weight_decay=0.5), tmp_path / "a")
+    assert "put aside, beginning anew" in capsys.readouterr().out
+    assert (tmp_path / "a.previous" / "checkpoint-2").exists()
 
 
 def test_three_gradients_that_are_not_finite_stop_the_training(fresh, examples, settings, tmp_path, ledger):
@@ -281,7 +326,7 @@ def test_the_donors_short_training_learns_plain_text_and_outlines(fresh, example
 
 
 def result(validation, best_step=4):
-    return TrainingResult([(1, 3.0), (8, 0.5)], validation, best_step, 8, 1.0, 1.0, [], 8)
+    return TrainingResult([(1, 3.0), (8, 0.5)], validation, best_step, 8, 1.0, 1.0, [], 8, 4.0)
 
 
 def test_overfitting_is_said_in_words():

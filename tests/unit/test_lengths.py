@@ -10,6 +10,7 @@ from lekhai_helpers.prepare.lengths import (
     choose_max_length,
     cut_table,
     leave_out,
+    load_longest,
     load_max_length,
     measure_lengths,
     save_max_length,
@@ -88,17 +89,27 @@ def test_lengths_are_those_of_the_whole_rendered_example():
 
 
 def test_the_choice_is_written_beside_the_rows_and_read_again(tmp_path):
-    path = save_max_length(tmp_path, 448, ["r7/prompt_2"])
-    assert json.loads(path.read_text(encoding="utf-8")) == {"max_length": 448, "left_out": ["r7/prompt_2"]}
-    assert load_max_length(tmp_path) == 448
+    path = save_max_length(tmp_path, 448, 401, ["r7/prompt_2"])
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written == {"max_length": 448, "longest": 401, "left_out": ["r7/prompt_2"]}
+    assert (load_max_length(tmp_path), load_longest(tmp_path)) == (448, 401)
 
 
 def test_a_dataset_without_the_choice_names_the_remedy(tmp_path):
-    with pytest.raises(DatasetError, match="run notebook 03 again"):
-        load_max_length(tmp_path)
+    for load in (load_max_length, load_longest):
+        with pytest.raises(DatasetError, match="run notebook 03 again"):
+            load(tmp_path)
+
+
+def test_a_choice_of_before_the_longest_row_was_kept_names_the_remedy(tmp_path):
+    (tmp_path / "max_length.json").write_text('{"max_length": 448, "left_out": []}', encoding="utf-8")
+    assert load_max_length(tmp_path) == 448
+    with pytest.raises(DatasetError, match="says longest None.*run notebook 03 again"):
+        load_longest(tmp_path)
 
 
 def test_a_choice_that_is_no_length_is_refused(tmp_path):
-    save_max_length(tmp_path, 0, [])
-    with pytest.raises(DatasetError, match="no number of tokens"):
-        load_max_length(tmp_path)
+    save_max_length(tmp_path, 0, 0, [])
+    for load in (load_max_length, load_longest):
+        with pytest.raises(DatasetError, match="no number of tokens"):
+            load(tmp_path)

@@ -3,8 +3,11 @@
 import pytest
 
 from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.learn import memory_fit
 from lekhai_helpers.learn.memory import (
+    DoesNotFit,
     MemoryEstimate,
+    check_probe,
     compare,
     estimate,
     fit,
@@ -61,9 +64,10 @@ def test_the_weights_are_the_published_number_of_parameters(model, billions):
     [(MISTRAL_7B, 5.8), (QWEN_7B, 7.9), (LLAMA_8B, 7.9), (GEMMA_9B, 9.4), (QWEN_14B, 13.0)],
 )
 def test_the_estimate_is_near_unsloths_published_peaks_on_a_t4(card, model, peak_gb):
-    """Unsloth's own runs: 4-bit, rank 16, batch 2, at most 2048 tokens; the rows (Alpaca) are short, up to about 512.
+    """Unsloth's own runs: 4-bit, rank 16, batch 2, at most 2048 tokens; the figures are what torch reserved at most.
 
-    The figures are what torch reserved at most.
+    How long their longest row was is not published: 512 is our assumption, because their rows (Alpaca) are short. So
+    this holds the formulas for short rows only; that they hold at 2048 tokens is not verified here.
     """
     assert estimate(model, card, longest=512).total == pytest.approx(peak_gb * 1000, rel=0.25)
 
@@ -128,14 +132,22 @@ def test_the_table_holds_every_part_and_ends_with_the_total(card):
     assert table["MB"].iloc[:-1].is_monotonic_decreasing
 
 
-def test_what_fits_needs_no_change(card):
-    estimated = estimate(LLAMA_8B, card, 512)
-    assert fit(estimated, estimated.total) is None
+def test_what_fits_with_a_reserve_needs_no_change(card):
+    """The estimate is good to a quarter only: what would fill the card to the last byte is not said to fit."""
+    estimated = estimate(LLAMA_8B, card, 2048)
+    assert fit(estimated, estimated.total * 1.16) is None
+    for available in (estimated.total, estimated.total * 1.14):
+        change = fit(estimated, available)
+        assert change.fits and change.setting == "sft.batch_size" and "15% in reserve" in change.sentence
+
+
+def enough(estimated):
+    return estimated.total * (1 + memory_fit.RESERVE)
 
 
 def test_a_little_too_much_takes_a_smaller_batch_and_the_same_steps(card):
     estimated = estimate(LLAMA_8B, card, 2048)
-    change = fit(estimated, estimated.total - 100)
+    change = fit(estimated, enough(estimated) - 100)
     assert (change.setting, change.before, change.after, change.fits) == ("sft.batch_size", 2, 1, True)
     assert change.overrides == {"sft.batch_size": 1, "sft.gradient_accumulation": 8}
     assert f"saves {change.saves_mb:.0f} MB" in change.sentence and str(change.overrides) in change.sentence
@@ -144,14 +156,15 @@ def test_a_little_too_much_takes_a_smaller_batch_and_the_same_steps(card):
 def test_the_smallest_step_that_is_enough_is_taken(card):
     wide = with_overrides(card, {"sft.batch_size": 8, "sft.gradient_accumulation": 1})
     estimated = estimate(LLAMA_8B, wide, 1024)
-    assert fit(estimated, estimated.total - 100).after == 4
-    assert fit(estimated, estimate(LLAMA_8B, with_overrides(wide, {"sft.batch_size": 2}), 1024).total).after == 2
+    assert fit(estimated, enough(estimated) - 100).after == 4
+    two = estimate(LLAMA_8B, with_overrides(wide, {"sft.batch_size": 2}), 1024)
+    assert fit(estimated, enough(two) + 1).after == 2
 
 
 def test_with_a_batch_of_one_rows_become_shorter(card):
     one = with_overrides(card, {"sft.batch_size": 1})
     estimated = estimate(LLAMA_8B, one, 2048)
-    change = fit(estimated, estimated.total - 30)
+    change = fit(estimated, enough(estimated) - 30)
     assert (change.setting, change.after, change.fits) == ("model.max_seq_length", 1984, True)
 
 
@@ -164,7 +177,7 @@ def test_weights_that_do_not_fit_in_16_bits_are_taken_in_4(card):
 def test_a_smaller_rank_is_the_last_that_is_tried(card):
     one = with_overrides(card, {"sft.batch_size": 1, "lora.r": 256})
     estimated = estimate(LLAMA_8B, one, 64)
-    change = fit(estimated, estimated.total - 2000)
+    change = fit(estimated, enough(estimated) - 2000)
     assert (change.setting, change.after, change.fits) == ("lora.r", 128, True)
 
 
@@ -186,7 +199,7 @@ def test_a_change_that_is_said_to_fit_does(card, available):
     estimated = estimate(GEMMA_9B, with_overrides(card, {"model.load_in_4bit": False}), 2048)
     change = fit(estimated, available)
     after = estimate(GEMMA_9B, with_overrides(estimated.settings, change.overrides), 2048)
-    assert change.fits == (after.total <= available)
+    assert change.fits == (enough(after) <= available)
     assert change.saves_mb == pytest.approx(estimated.total - after.total) and change.saves_mb > 0
 
 
@@ -198,6 +211,48 @@ def test_a_change_can_be_made_as_the_sentence_says():
     assert changed.flat()[change.setting] == change.after
 
 
+# --- the preference training
+
+
+def test_both_sides_of_a_pair_are_in_the_batch_and_the_strips_twice(card):
+    sft, dpo = (estimate(LLAMA_8B, card, 512, phase) for phase in ("sft", "dpo"))
+    assert card.sft.batch_size == card.dpo.batch_size == 2 and (sft.rows, dpo.rows) == (2, 4)
+    assert dpo.activations == pytest.approx(2 * sft.activations) and dpo.logits == pytest.approx(2 * sft.logits)
+    assert dpo.lora == 2 * sft.lora and dpo.gradients == sft.gradients and dpo.weights == sft.weights
+    assert dpo.table().loc["total", "what it is"] == "longest row 512 tokens, 4 at once"
+
+
+def test_the_change_for_it_is_one_of_its_own_settings(card):
+    dpo = estimate(LLAMA_8B, card, 1024, "dpo")
+    change = fit(dpo, enough(dpo) - 100)
+    assert (change.overrides, change.fits) == ({"dpo.batch_size": 1}, True) and change.saves_mb > 500
+    kto = with_overrides(card, {"dpo.method": "kto"})  # needs two rows to compare
+    assert fit(estimate(LLAMA_8B, kto, 1024, "dpo"), enough(dpo) - 100).setting == "model.max_seq_length"
+    assert {fit(dpo, free).setting for free in range(500, 9000, 100)} & {"lora.r", "sft.batch_size"} == set()
+
+
+# --- the measured step against what is free
+
+
+def test_a_measured_step_that_fits_is_let_through(card):
+    expected = estimate(LLAMA_8B, card, 512)
+    assert check_probe(expected, expected.torch, expected.total + 1) is None
+
+
+@pytest.mark.parametrize("batch", [2, 1])
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.6])
+def test_a_measured_step_that_takes_more_than_is_free_names_one_change_that_can_be_made(card, batch, factor):
+    """On a processor nothing fails by itself: the system ends the program in the middle of the night."""
+    settings = with_overrides(card, {"sft.batch_size": batch})
+    expected = estimate(LLAMA_8B, settings, 2048)
+    measured = expected.torch * factor
+    with pytest.raises(DoesNotFit) as caught:
+        check_probe(expected, measured, measured + expected.fixed - 10)
+    said = str(caught.value)
+    assert f"(2048 tokens, {batch} at once) took {measured:.0f} MB" in said and " MB: set OVERRIDES = {" in said
+    assert ("sft.batch_size from 2 to 1 saves" in said) == (batch == 2) and "smaller base" not in said
+
+
 def test_estimate_and_measured_peak_go_into_the_manifest_side_by_side(cpu):
     estimated = estimate(GEMMA_9B, cpu, 100)
     figures = compare(estimated, estimated.torch / 2)
@@ -206,9 +261,7 @@ def test_estimate_and_measured_peak_go_into_the_manifest_side_by_side(cpu):
 
 
 def test_free_memory_of_a_processor_is_that_of_the_machine(monkeypatch):
-    from lekhai_helpers.learn import memory
-
-    monkeypatch.setattr(memory, "machine", lambda: {"ram_free_gb": 2.0})
+    monkeypatch.setattr(memory_fit, "machine", lambda: {"ram_free_gb": 2.0})
     assert free_mb("cpu") == pytest.approx(2 * 1024**3 / 1e6)
 
 

@@ -7,13 +7,15 @@ import pytest
 
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import write_json, write_text
+from lekhai_helpers.prepare.merge_repair import repair_merge
 from lekhai_helpers.prepare.merging import (
     FROM_A_BASE,
     MergeError,
+    delete_models,
+    exact_ends,
     linked_copy,
     local_folder,
     merge_config,
-    repair_merge,
     run_merge,
 )
 
@@ -43,6 +45,47 @@ def test_slerp_takes_a_share_by_module_and_t_for_the_rest():
         {"filter": "mlp", "value": [1.0, 0.0]},
         {"value": 0.5},
     ]
+
+
+def test_the_share_of_whole_layers_stands_behind_those_of_modules():
+    """mergekit takes the first filter that fits, and "layers" fits every module of a layer."""
+    merge = merge_with(t_by_module={"layers": [0.0, 1.0], "mlp": [0.5]})
+    shares = merge_config("slerp", "a/x", "a/y", None, 0.25, merge)["parameters"]["t"]
+    assert [share.get("filter") for share in shares] == ["mlp", "layers", None] and shares[2]["value"] == 0.25
+
+
+@pytest.mark.parametrize("method", ["slerp", "linear"])
+def test_the_ends_of_a_plain_sweep_must_be_the_donors(method):
+    merge = merge_with(method=method, t=[0.0, 0.5, 1.0])
+    assert exact_ends(merge, alike=True) == {"0": "language donor", "1": "structure donor"}
+    assert exact_ends(merge_with(method=method, t=[0.5, 1.0]), alike=True) == {"1": "structure donor"}
+    assert exact_ends(merge, alike=False) == {}
+
+
+@pytest.mark.parametrize("method", [*FROM_A_BASE, "none"])
+def test_no_end_is_promised_where_no_method_keeps_it(method):
+    assert exact_ends(merge_with(method=method, t=[0.0, 1.0]), alike=True) == {}
+
+
+def test_with_a_share_by_module_t_zero_is_no_donor():
+    """A test that fails on a right merge would send its reader looking for a fault that is not there."""
+    sweep = {"t": [0.0, 1.0], "t_by_module": {"mlp": [0.5]}}
+    assert exact_ends(merge_with(method="slerp", **sweep), alike=True) == {}
+    assert len(exact_ends(merge_with(method="linear", **sweep), alike=True)) == 2
+
+
+def test_only_what_lies_in_the_folder_and_is_not_to_be_kept_is_deleted(tmp_path, monkeypatch):
+    """A ready donor of the user's, or a hub id that happens to name a folder here, must never be deleted."""
+    monkeypatch.chdir(tmp_path)
+    inside, mine, hub = tmp_path / "run", tmp_path / "mine", Path("some") / "model"
+    models = [inside / "merge_t0.5", inside / "merge_t1", mine, hub]
+    for folder in models:
+        folder.mkdir(parents=True)
+        write_text(folder / "config.json", "{}")
+    delete_models(map(str, models), inside, keep=[str(models[1])])
+    assert [folder.exists() for folder in models] == [False, True, True, True]
+    delete_models(models, inside, keep=[models[1]])  # what is gone already is no error
+    assert models[1].exists()
 
 
 @pytest.mark.parametrize("method", ["linear", *FROM_A_BASE])
@@ -140,7 +183,28 @@ def test_what_mergekit_leaves_out_is_put_back(donor, tmp_path):
     assert json.loads((merged / "generation_config.json").read_text())["eos_token_id"] == [1, 106]
     assert (merged / "chat_template.jinja").read_text() == "{{ ours }}"
     assert json.loads((merged / "config.json").read_text()) == CONFIG | {"eos_token_id": [1, 106]}
-    assert len(repaired) == 3 and "eos_token_id set back to [1, 106]" in repaired[2]
+    assert len(repaired) == 3 and "eos_token_id set back to [1, 106]" in repaired[1]
+
+
+def template_in_config(folder, template):
+    """Keep the chat template where models kept it before chat_template.jinja came."""
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    file = folder / "tokenizer_config.json"
+    write_json(file, json.loads(file.read_text()) | ({"chat_template": template} if template else {}))
+
+
+@pytest.mark.parametrize("theirs", [{}, {"chat_template__jinja": "{{ theirs }}"}], ids=["none", "another"])
+@pytest.mark.parametrize("ours", ["{{ ours }}", None])
+def test_a_template_kept_in_the_tokenizers_config_is_the_language_donors_too(donor, tmp_path, ours, theirs):
+    """Only chat_template.jinja compared: a donor without that file leaves the merge with the wrong template or none."""
+    from transformers import AutoTokenizer
+
+    template_in_config(donor, ours)
+    merged = model_folder(tmp_path / "merged", **theirs)
+    repaired = repair_merge(donor, merged)
+    assert AutoTokenizer.from_pretrained(merged).chat_template == ours
+    assert ("chat template set to the language donor's" in repaired) == bool(ours or theirs)
+    assert repair_merge(donor, merged) == []
 
 
 def test_a_whole_merge_needs_no_repair(donor, tmp_path):

@@ -179,6 +179,21 @@ def test_a_sample_that_is_too_long_is_cut_at_a_row_end(pairs_from):
     assert all(set(pair.rejected.split("\n")) == {"| দৃশ্য | কথা |"} for pair in own)
 
 
+def test_cut_sides_lie_around_the_better_sides_length_and_not_above_it(pairs_from):
+    """Cut to the most that is allowed, all worse sides are up to a fifth longer, and "shorter is better" is learned."""
+    pairs, _ = pairs_from(lambda prompt, seed: "\n".join(["| দৃশ্য | কথা |"] * 500))
+    own = [pair for pair in pairs if pair.source == OWN_CUT]
+    gaps = [(len(pair.rejected) - len(pair.chosen)) / len(pair.chosen) for pair in own]
+    half_a_row = len("| দৃশ্য | কথা |\n") / 2 / min(len(pair.chosen) for pair in own)
+    assert len(own) == 6 and all(abs(gap) <= half_a_row for gap in gaps)
+
+
+def test_a_sample_that_ended_by_itself_near_enough_is_left_whole(pairs_from):
+    pairs, _ = pairs_from(lambda prompt, seed: other(prompt) + "\n| ছবি | কথা |")
+    own = [pair for pair in pairs if not pair.source.startswith("planted")]
+    assert {pair.source for pair in own} == {OWN} and all(pair.rejected.endswith("| ছবি | কথা |") for pair in own)
+
+
 def test_a_sample_that_ran_into_the_limit_loses_its_torn_row(pairs_from):
     pairs, _ = pairs_from(lambda prompt, seed: other(prompt) + "\n| ছেঁড়া", stopped=False)
     own = [pair for pair in pairs if not pair.source.startswith("planted")]
@@ -246,8 +261,36 @@ def changed(**changes):
 def test_sound_pairs_come_back_with_their_lengths():
     rows = check_pairs([GOOD, changed(rejected="গ" * 120)], Letters(), 127)
     assert rows[0] == {"example": "r1", "source": OWN, "chosen": 100, "rejected": 90, "whole": 107}
-    figures = {"rows": 2, "mean_chosen_tokens": 100, "mean_rejected_tokens": 105, "widest_gap": 0.2, "longest": 127}
-    assert length_figures(rows) == figures
+    figures = {"rows": 2, "mean_chosen_tokens": 100, "mean_rejected_tokens": 105, "mean_gap": 0.05, "widest_gap": 0.2}
+    assert length_figures(rows) == figures | {"longest": 127}
+
+
+def leaning(tokens, number):
+    return [changed(example=f"r{n}", chosen=f"{n}" + "ক" * 99, rejected="খ" * tokens) for n in range(number)]
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(112, "12% longer.*shorter is better"), (85, "15% shorter.*longer is b")])
+def test_worse_sides_that_all_lean_one_way_are_refused_though_each_is_near_enough(tokens, said):
+    with pytest.raises(PreferenceError, match=f"{said}.*raise dpo.planted_share"):
+        check_pairs(leaning(tokens, 8), Letters(), 150)
+
+
+def test_the_pairs_that_lean_most_are_left_out_until_the_lengths_balance():
+    """A refusal would stop the run over a few samples that happen to be long."""
+    from lekhai_helpers.learn.pairs import _without_leaning
+
+    others = [changed(example=f"s{n}", chosen="গ" * (100 + n), rejected="ঘ" * (92 + n)) for n in range(8)]
+    kept = _without_leaning(leaning(118, 8) + others, Letters())
+    assert abs(length_figures(check_pairs(kept, Letters(), 150))["mean_gap"]) <= 0.05
+    assert others == [pair for pair in kept if pair in others] and len(kept) > len(others)
+    assert _without_leaning(others, Letters()) != [] and _without_leaning(leaning(103, 8), Letters()) == leaning(103, 8)
+
+
+def test_a_lean_within_a_tenth_or_of_few_pairs_is_only_told():
+    assert length_figures(check_pairs(leaning(110, 8), Letters(), 150))["mean_gap"] == 0.1
+    assert length_figures(check_pairs(leaning(85, 7), Letters(), 150))["mean_gap"] == -0.15
+    mixed = leaning(118, 4) + [changed(example=f"s{n}", chosen="গ" * (100 + n), rejected="ঘ" * 84) for n in range(4)]
+    assert check_pairs(mixed, Letters(), 150)
 
 
 @pytest.mark.parametrize(

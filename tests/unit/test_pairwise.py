@@ -136,6 +136,11 @@ def test_an_adapter_that_is_worse_in_one_thing_is_dropped_for_it(change, said):
     assert verdict(SFT, SFT | change, EVEN) == (False, [said])
 
 
+def test_empty_texts_before_are_no_reason_and_no_crash():
+    keep, reasons = verdict(SFT | {"mean_tokens": 0.0}, SFT, EVEN)
+    assert keep and "no text before to hold the length against" in reasons[0]
+
+
 def test_an_adapter_the_comparison_does_not_favour_is_dropped_though_all_else_is_equal():
     keep, reasons = verdict(SFT, dict(SFT), SFT_AHEAD)
     assert not keep and reasons == [f"the pairwise comparison favours sft: {SFT_AHEAD.sentence}"]

@@ -162,6 +162,7 @@ def log(margins, accuracies=None, chosen=None, loss=None):
     return [dict(zip(names, map(str, row), strict=True)) | {"note": "x"} for row in zip(*columns, strict=True)]
 
 
+MIXED = settings().dpo  # sigmoid with the imitation term, as every profile has it
 RISING = [0.0, 0.01, 0.05, 0.1, 0.15, 0.2, 0.22, 0.25, 0.3, 0.31]
 FALLING = [0.0, -0.02, -0.01, -0.05, -0.06, -0.1, -0.09, -0.15, -0.2, -0.22]
 
@@ -171,7 +172,7 @@ def rang(alarms):
 
 
 def test_a_sound_training_rings_no_alarm():
-    alarms = log_alarms(log(RISING))
+    alarms = log_alarms(log(RISING), MIXED)
     assert [alarm.rang for alarm in alarms] == [False] * 3
     assert all(str(alarm).startswith("quiet") and alarm.evidence for alarm in alarms)
 
@@ -183,35 +184,57 @@ def test_a_sound_training_rings_no_alarm():
         (log(RISING * 4, accuracies=[0.5, 0.5, *[1.0] * 38]), "too easy"),
         (log(RISING, chosen=FALLING), "better side sinking"),
         (log([0.0] * 10), "flat loss"),
-        (log(RISING, loss=[math.log(2)] * 10), "flat loss"),
-        ([entry | {"log_odds_ratio": -math.log(2)} for entry in log(RISING)], "flat loss"),
     ],
 )
 def test_each_known_failure_rings_its_own_alarm(entries, name):
-    alarms = log_alarms(entries)
+    alarms = log_alarms(entries, MIXED)
     assert rang(alarms) == [name]
     assert str(next(alarm for alarm in alarms if alarm.rang)).startswith(f"ALARM      {name}: ")
 
 
+def test_a_sum_with_the_imitation_term_that_passes_ln_2_by_accident_rings_nothing():
+    assert rang(log_alarms(log(RISING, loss=[math.log(2)] * 10), MIXED)) == []
+
+
+def test_the_loss_of_plain_dpo_is_judged_itself():
+    """Margins of a batch can cancel out while the loss moves, and the other way round."""
+    plain = settings(sft_weight=0.0).dpo
+    assert rang(log_alarms(log(RISING, loss=[math.log(2)] * 10), plain)) == ["flat loss"]
+    assert rang(log_alarms(log([0.0] * 10, loss=[0.9] * 10), plain)) == []
+
+
+@pytest.mark.parametrize("loss", ["ipo", "robust", "sigmoid_norm"])
+def test_other_losses_are_flat_elsewhere_and_are_judged_by_the_margin(loss):
+    dpo = settings(loss=loss, sft_weight=0.0).dpo
+    assert rang(log_alarms(log(RISING, loss=[math.log(2)] * 10), dpo)) == []
+    assert rang(log_alarms(log([0.0] * 10, loss=[25.0] * 10), dpo)) == ["flat loss"]
+
+
+def test_orpo_is_judged_by_its_log_odds_ratio():
+    orpo = settings(method="orpo").dpo
+    flat, learned = ([e | {"log_odds_ratio": value} for e in log(RISING)] for value in (-math.log(2), -0.4))
+    assert rang(log_alarms(flat, orpo)) == ["flat loss"] and rang(log_alarms(learned, orpo)) == []
+
+
 def test_full_accuracy_in_one_batch_of_two_is_luck_and_rings_nothing():
-    assert rang(log_alarms(log(RISING, accuracies=[0, 1.0, 0.5, 1.0, 1.0, 0.5, 1, 1, 1, 1]))) == []
+    assert rang(log_alarms(log(RISING, accuracies=[0, 1.0, 0.5, 1.0, 1.0, 0.5, 1, 1, 1, 1]), MIXED)) == []
 
 
 def test_full_accuracy_reached_late_is_what_training_is_for():
-    assert rang(log_alarms(log(RISING, accuracies=[0.5] * 5 + [1.0] * 5))) == []
+    assert rang(log_alarms(log(RISING, accuracies=[0.5] * 5 + [1.0] * 5), MIXED)) == []
 
 
 def test_one_noisy_step_at_the_end_is_no_trend():
     noisy = [0.0, 0.05, 0.1, 0.08, 0.12, 0.1, 0.15, 0.12, 0.14, -3.0]
-    assert rang(log_alarms(log(RISING, chosen=noisy))) == []
+    assert rang(log_alarms(log(RISING, chosen=noisy), MIXED)) == []
 
 
 def test_a_better_side_that_sinks_without_a_growing_margin_is_another_matter():
-    assert rang(log_alarms(log(RISING[::-1], chosen=FALLING))) == []
+    assert rang(log_alarms(log(RISING[::-1], chosen=FALLING), MIXED)) == []
 
 
 def test_a_better_side_that_falls_back_to_where_it_began_does_not_ring():
-    assert rang(log_alarms(log(RISING, chosen=[1.0 + value for value in FALLING]))) == []
+    assert rang(log_alarms(log(RISING, chosen=[1.0 + value for value in FALLING]), MIXED)) == []
 
 
 def test_only_a_ringing_alarm_says_what_it_means():
@@ -223,16 +246,19 @@ def test_only_a_ringing_alarm_says_what_it_means():
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_log_too_short_to_judge_is_not_called_quiet(steps):
-    alarms = log_alarms(log([0.0] * steps, accuracies=[1.0] * steps))
+    alarms = log_alarms(log([0.0] * steps, accuracies=[1.0] * steps), MIXED)
     assert [alarm.rang for alarm in alarms] == [None] * 3
     assert str(alarms[0]).startswith("not judged")
 
 
 def test_a_log_without_ranked_pairs_is_judged_by_what_it_has():
-    """KTO logs no accuracy, and a batch with thumbs of one kind no margin."""
+    """KTO logs no accuracy, and a batch with thumbs of one kind no margin. Its flat loss is 0.5: the margin is read."""
+    dpo = settings(method="kto", thumbs="t.jsonl").dpo
     kto = [{k: v for k, v in entry.items() if k != "rewards/accuracies"} for entry in log([0.0] * 10)]
     del kto[3]["rewards/margins"]
-    assert [alarm.rang for alarm in log_alarms(kto)] == [None, False, True]
+    assert [alarm.rang for alarm in log_alarms(kto, dpo)] == [None, False, True]
+    without = [{k: v for k, v in entry.items() if k != "rewards/margins"} for entry in kto]
+    assert [alarm.rang for alarm in log_alarms(without, dpo)] == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -258,6 +284,20 @@ BEFORE = {"valid_tables": 0.8, "mean_tokens": 200.0}
 )
 def test_what_is_written_afterwards_rings_when_it_is_longer_or_less_valid(after, names):
     assert rang(drift_alarms(BEFORE, BEFORE | after)) == names
+
+
+def test_empty_texts_before_leave_the_drift_unjudged():
+    """An SFT stage whose texts are all empty has a mean length of 0, by which nothing can be divided."""
+    empty = {"valid_tables": 0.0, "mean_tokens": 0.0}
+    for after in (BEFORE, empty):
+        drift, contract = drift_alarms(empty, after)
+        assert drift.rang is None and contract.rang is False and "0 tokens before" in str(drift)
+    assert drift_alarms(BEFORE, empty)[0].rang is True
+
+
+def test_the_optimiser_is_the_one_the_memory_is_reckoned_with(tmp_path):
+    for profile, optim in (("colab-t4", "adamw_8bit"), ("cpu", "adamw_torch")):
+        assert preference._common(resolve("lekhai", profile, {}), tmp_path, 512)["optim"] == optim
 
 
 def test_every_alarm_is_a_row_in_the_ledger_quiet_ones_too(tmp_path):

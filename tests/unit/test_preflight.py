@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import write_json, write_text
 from lekhai_helpers.prepare import model_facts
-from lekhai_helpers.prepare.merge_needs import resources, resources_table
+from lekhai_helpers.prepare.merge_needs import resources, resources_table, shortages
 from lekhai_helpers.prepare.model_facts import (
     DEFAULTS,
     MergeError,
@@ -17,13 +17,20 @@ from lekhai_helpers.prepare.model_facts import (
     count_parameters,
     read_config,
     read_facts,
+    read_licence,
     read_tokens,
     recorded_facts,
-    rope_bases,
     rope_parameters,
     text_part,
 )
-from lekhai_helpers.prepare.preflight import blocks, check_mergeable, common_ancestor, pairs_table, preflight_table
+from lekhai_helpers.prepare.preflight import (
+    blocks,
+    check_mergeable,
+    common_ancestor,
+    merged_licence,
+    pairs_table,
+    preflight_table,
+)
 
 CONFIG = {
     "architectures": ["Gemma3ForCausalLM"],
@@ -127,7 +134,7 @@ def test_scaling_of_positions_counts_as_much_as_their_base():
     """Llama 3 and 3.1 share a base of 500,000 and stretch positions differently."""
     llama = {"model_type": "llama", "rope_theta": 5e5}
     scaled = llama | {"rope_scaling": {"type": "llama3", "factor": 8.0}}
-    assert rope_bases(llama) == rope_bases(scaled) == {"all": 5e5}
+    assert rope_parameters(llama)["all"] == {"rope_theta": 5e5, "rope_type": "default"}
     assert rope_parameters(scaled)["all"] == {"rope_theta": 5e5, "rope_type": "llama3", "factor": 8.0}
     checks = check_mergeable(llama, scaled)
     assert any(reason.startswith("rope parameters: rope_theta 500000 against") for reason in blocks(checks))
@@ -138,7 +145,7 @@ def test_older_ways_to_write_the_same_config_are_no_difference():
     old |= {"rope_theta": 1e6, "rope_local_base_freq": 1e4, "torch_dtype": "bfloat16"}
     old["rms_norm_eps"] = 9.999999974752427e-07  # what becomes of it on its way through a GGUF file
     assert found(ModelFacts("b", old, TOKENS, FACTS.special, "gemma", ("b", "root"))) == {}
-    assert rope_bases(old | {"rope_local_base_freq": 5e4}) != rope_bases(CONFIG) == rope_bases(old)
+    assert rope_parameters(old | {"rope_local_base_freq": 5e4}) != rope_parameters(CONFIG) == rope_parameters(old)
 
 
 def test_the_text_part_of_a_larger_model_is_compared_too():
@@ -158,7 +165,7 @@ def test_what_a_config_leaves_out_is_filled_with_the_defaults_transformers_has(k
     for key in ("tie_word_embeddings", "rms_norm_eps", "hidden_act"):
         assert ours[key] == theirs[key], key
     assert kind in ("llama", "qwen2") or ours["head_dim"] == theirs["head_dim"]
-    assert rope_bases({"model_type": kind}) == rope_bases(config)
+    assert rope_parameters({"model_type": kind}) == rope_parameters(config)
 
 
 def test_every_finding_has_a_consequence_in_words():
@@ -193,6 +200,20 @@ def test_a_shuffled_dictionary_never_passes(numbers):
 def test_two_licences_are_weighed_in_words(first, second, words):
     checks = check_mergeable(changed(licence=first), changed(licence=second))
     assert words in next(c.consequence for c in checks if c.what == "licence")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        ("gemma", "gemma", "gemma"),
+        ("cc-by-4.0", "gemma", "cc-by-4.0 and gemma"),
+        ("gemma", None, None),
+        (None, "mit", None),
+        (None, None, None),
+    ],
+)
+def test_a_blend_has_the_licences_of_both_and_none_is_guessed(first, second, both):
+    assert merged_licence(first, second) == both
 
 
 def test_a_child_passes_with_its_parent_and_siblings_with_each_other():
@@ -295,6 +316,33 @@ def test_what_we_know_of_our_own_models_stands_before_the_card(tmp_path):
     assert (facts.licence, facts.ancestors) == ("mit", ("our base",))
 
 
+BROKEN_CARDS = {
+    "a bracket nobody closes": "license: [gemma\nbase_model: x",
+    "a tab": "license:\n\t- gemma",
+    "a colon too many": "license: gemma: mit",
+    "a day that never was": "license: gemma\ndate: 2024-13-45",
+    "a tag of Python": "license: !!python/name:os.system",
+    "a sentence": "no keys at all",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("card", BROKEN_CARDS.values(), ids=BROKEN_CARDS)
+def test_a_strangers_broken_card_says_nothing_and_ends_nothing(tmp_path, card):
+    write_text(model_folder(tmp_path) / "README.md", f"---\n{card}\n---\n# A card\n")
+    facts = read_facts(tmp_path)
+    assert (facts.licence, facts.ancestors) == (None, ()) and read_licence(tmp_path) is None
+    assert found(facts, first=facts) == {"licence": "warn", "lineage": "warn"}
+
+
+@pytest.mark.parametrize("base_model", ["[]", "{a: b}", "7", "[3]", "''"])
+def test_a_parent_that_is_no_name_is_no_parent(tmp_path, base_model):
+    card = f"---\nlicense: [mit, apache-2.0]\nbase_model: {base_model}\n---\n"
+    write_text(model_folder(tmp_path) / "README.md", card)
+    facts = read_facts(tmp_path)
+    assert facts.ancestors == () and facts.licence == "mit and apache-2.0"
+
+
 def test_a_folder_without_card_and_dictionary_knows_less_and_says_so(tmp_path):
     write_json(tmp_path / "config.json", CONFIG)
     facts = read_facts(tmp_path)
@@ -356,9 +404,25 @@ def test_two_small_folders_fit_and_a_nine_billion_pair_does_not():
     assert [need.verdict for need in small] == ["pass", "pass", "pass"]
     large = [recorded_facts(name) for name in PAIRS["Gemma 2 at 9B"]]
     needs = {need.what: need for need in resources(*large, MACHINE, merges=5)}
-    assert needs["disk"].verdict == "block" and needs["disk"].needs == "147.9 GB"  # 18.5 GB: 2 donors, 5 merges, GGUF
+    assert needs["disk"].verdict == "block" and needs["disk"].needs == "73.9 GB"  # 18.5 GB: 2 donors, 2 merges
     assert needs["time"].verdict == "warn" and needs["memory"].verdict == "pass"
     assert list(resources_table(needs.values()).columns) == ["needs", "has", "verdict", "consequence"]
+
+
+@pytest.mark.parametrize(("merges", "copies"), [(0, 3), (1, 4), (2, 4), (5, 4)])
+def test_however_many_merges_are_made_two_stand_on_the_disk(merges, copies):
+    """All at once, a 9B pair with five t would take 148 GB; without any merge the GGUF of the winner is still made."""
+    pair = [recorded_facts(name) for name in PAIRS["Gemma 2 at 9B"]]
+    assert resources(*pair, MACHINE, merges)[1].needs == f"{copies * 18.4834:.1f} GB"
+
+
+def test_what_the_machine_lacks_is_said_in_sentences():
+    pair = [recorded_facts(name) for name in PAIRS["Gemma 2 at 9B"]]
+    lacks = shortages(resources(*pair, MACHINE, merges=5))
+    assert len(lacks) == 1 and lacks[0].startswith("disk: 73.9 GB needed, 59.1 GB free, so donors, two merges")
+    assert shortages(resources(FACTS, changed(), MACHINE, merges=5)) == []
+    small = shortages(resources(*pair, MACHINE | {"ram_gb": 4.0, "ram_free_gb": 3.0, "disk_free_gb": 500.0}))
+    assert len(small) == 1 and "so this machine is too small: merge on a larger one" in small[0]
 
 
 def test_memory_in_use_is_a_warning_and_memory_not_built_in_a_block():
