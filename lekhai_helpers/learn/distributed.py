@@ -154,8 +154,13 @@ def main(workplace: Path) -> None:
     model = attach_lora(model, Lora(**job["lora"]), settings.seed)
     ledger = None
     if job["ledger"] and PartialState().is_main_process:
-        names = {"recipe": settings.recipe, "profile": settings.profile, "settings": settings.model_dump_json()}
-        ledger = Ledger(Path(job["ledger"]["path"]), experiment=job["ledger"]["experiment"], **names)
+        ledger = Ledger(
+            Path(job["ledger"]["path"]),
+            experiment=job["ledger"]["experiment"],
+            recipe=settings.recipe,
+            profile=settings.profile,
+            settings=settings.model_dump_json(),
+        )
     result = train_sft(
         *(model, tokenizer, job["train"], job["validation"], settings, Path(job["folder"])),
         max_length=job["max_length"],

@@ -32,8 +32,9 @@ print(phase.opening(), f"kept stage: {kept}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.) The texts
-# of `sft+grammar` are left out: their form is made by a grammar, so they would not show what the model can do by itself.
+# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.) The
+# texts of `sft+grammar` are left out: their form is made by a grammar, so they would not show what the model can do by
+# itself.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -79,8 +80,8 @@ comparisons.differences_table(counted, before, seed=settings.seed).round(2)
 # %% [markdown]
 # ### Key Concepts
 # **LLM-as-a-judge:** a larger model grades the texts of a smaller one. **Rubric:** the marking scheme, with words for
-# some marks, so that a 7 means the same twice. **Audit of a judge:** pairs whose better side is known, because the worse
-# side is the same script with one planted fault. Who cannot tell these apart need not be asked about the rest.
+# some marks, so that a 7 means the same twice. **Audit of a judge:** pairs whose better side is known, because the
+# worse side is the same script with one planted fault. Who cannot tell these apart need not be asked about the rest.
 #
 # *Interview question:* What is wrong with an LLM judge? *A good answer:* it likes long answers, the first of two, and
 # its own family's style. So: count what can be counted, swap the order, audit the judge on pairs with a known better
@@ -128,8 +129,8 @@ pd.DataFrame([vars(mark) for mark in marks]).set_index("criterion")[["status", "
 # %% [markdown]
 # ### Explanation
 # The second is a real language model that talks, small enough for this machine: the embedded base behind llama.cpp's
-# own server, its answers held to a JSON form. The third is the one you configure: GPT-4o, Gemini or a server of your own;
-# its key comes from the environment (`LEKHAI_JUDGE_KEY` with `LEKHAI_JUDGE_URL`, or `OPENAI_API_KEY`) and is never
+# own server, its answers held to a JSON form. The third is the one you configure: GPT-4o, Gemini or a server of your
+# own; its key comes from the environment (`LEKHAI_JUDGE_KEY` with `LEKHAI_JUDGE_URL`, or `OPENAI_API_KEY`) and is never
 # written anywhere.
 
 # %%
@@ -284,8 +285,8 @@ pd.DataFrame(needs)
 
 # %% [markdown]
 # ### Explanation
-# Do people agree? Nobody has marked anything yet in a fresh run. `lekhai judge label --rater NAME` asks for marks in the
-# terminal, the panel below in Jupyter; then this table shows how far judge and people agree beyond chance (*kappa*,
+# Do people agree? Nobody has marked anything yet in a fresh run. `lekhai judge label --rater NAME` asks for marks in
+# the terminal, the panel below in Jupyter; then this table shows how far judge and people agree beyond chance (*kappa*,
 # *alpha*: 1 is full agreement, 0 is chance).
 
 # %%
@@ -307,8 +308,9 @@ label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive()
 # two known figures for clusters, *Xie-Beni* and *Calinski-Harabasz*. If they lie together, the model has no inner
 # difference to refuse by, however politely it answers.
 #
-# *Interview question:* Can two models be compared by AQI? *A good answer:* only a model with its own fine-tuned self. The
-# value depends on size and build of the model and on the number of prompts, so across architectures it means nothing.
+# *Interview question:* Can two models be compared by AQI? *A good answer:* only a model with its own fine-tuned self.
+# The value depends on size and build of the model and on the number of prompts, so across architectures it means
+# nothing.
 
 # %% [markdown]
 # ### Explanation
@@ -331,9 +333,9 @@ overview(prompts)
 from lekhai_helpers.learn.hidden_states import base_and_tuned
 from lekhai_helpers.learn.model import load_model, release_memory
 
-model, tokenizer = load_model(base.path, settings, adapter=adapter.path)
-states = base_and_tuned(model, tokenizer, prompts, names=(before, kept))
-del model
+reader, tokenizer = load_model(base.path, settings, adapter=adapter.path)
+states = base_and_tuned(reader, tokenizer, prompts, names=(before, kept))
+del reader
 release_memory()
 
 # %% [markdown]
@@ -354,9 +356,9 @@ aqi_layers(phase.ledger.aqi())
 
 # %% [markdown]
 # ### Explanation
-# One figure for the whole model: the layers weighted. The weights are learned on half of the prompts, from the base, and
-# the figures are taken on the other half, so that nobody marks their own homework. *p* says how often shuffled labels
-# lie as far apart.
+# One figure for the whole model: the layers weighted. The weights are learned on half of the prompts, from the base,
+# and the figures are taken on the other half, so that nobody marks their own homework. *p* says how often shuffled
+# labels lie as far apart.
 
 # %%
 from lekhai_helpers.measure.aqi_compare import learn_pooling, pooled_figures
@@ -387,7 +389,7 @@ change.drop(columns="sentence").round(4)
 # So the weight between them trades nothing, and a larger set of prompts alone makes the value larger. Look:
 
 # %%
-from lekhai_helpers.measure.aqi import two_cluster_identity, unsafe_of
+from lekhai_helpers.measure.aqi import two_cluster_identity
 from lekhai_helpers.measure.aqi_compare import points_of
 
 points, sides = points_of(states[1], prompts, pooling)
@@ -441,6 +443,6 @@ manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json"
 
 # %% [markdown]
 # ## What this did not show
-# That the judges know good advertising: they were tested on planted faults, not on taste, and four of the six faults are
-# such that the same code can count them. No person has marked these scripts unless you did. And lying apart inside is
-# not the same as behaving well: AQI reads states, it does not watch what a model does.
+# That the judges know good advertising: they were tested on planted faults, not on taste, and four of the six faults
+# are such that the same code can count them. No person has marked these scripts unless you did. And lying apart inside
+# is not the same as behaving well: AQI reads states, it does not watch what a model does.
