@@ -330,10 +330,12 @@ overview(prompts)
 # the prompt's tokens.
 
 # %%
+from pathlib import Path
+
 from lekhai_helpers.learn.hidden_states import base_and_tuned
 from lekhai_helpers.learn.model import load_model, release_memory
 
-reader, tokenizer = load_model(base.path, settings, adapter=adapter.path)
+reader, tokenizer = load_model(base.path, settings, adapter=Path(adapter.path))
 states = base_and_tuned(reader, tokenizer, prompts, names=(before, kept))
 del reader
 release_memory()
