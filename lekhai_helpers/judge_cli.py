@@ -75,7 +75,7 @@ def _audit(judge: Judge, settings: Settings, limit: int | None) -> Audit:
 
     return audit(
         judge,
-        load_pairs(data_file("judge_audit.csv")),
+        load_pairs(data_file(settings.judge.audit_file)),
         settings.judge.criteria,
         limit,
         settings.seed,

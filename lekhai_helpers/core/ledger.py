@@ -156,6 +156,10 @@ class Ledger(JudgeTables):
             [(*self._key(stage), int(layer), metric, *floats(value, low, high), whole(n))],
         )
 
+    def clear_aqi(self) -> None:
+        """Forget the alignment-quality figures, so that a phase that starts again mixes in none of an earlier try."""
+        self._write("DELETE FROM aqi_scores WHERE experiment_id = ?", [(self.experiment_id,)])
+
     def aqi(self) -> DataFrame:
         """Return a table of stage, layer, metric, value, low, high, n, in the order first written."""
         return self._own(

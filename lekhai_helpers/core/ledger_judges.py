@@ -38,22 +38,31 @@ class JudgeTables(LedgerFile):
         """Write what a judge said, all rows or none. Returns how many rows were written.
 
         A row holds stage, brief_id, seed, criterion, status (scored, unparsable or failed), score (None unless
-        scored) and reason. Raises LedgerError where the response it speaks of is not in the ledger.
+        scored), reason, and in `rubric` what was asked (`measure.judge.rubric_of`; "" without). The judge's verdicts by
+        any other rubric go: their marks mean something else. One that is scored is not replaced by one that is not:
+        an endpoint that is down today takes nothing away. Raises LedgerError where the response a row speaks of is not
+        in the ledger, or the rows are of several rubrics.
         """
         values = [(self.experiment_id, judge, *verdict_values(row), now()) for row in rows]
+        rubric = _only([str(row.get("rubric", "")) for row in rows])
+        columns = ("experiment_id", "judge", *VERDICT, "at")
         try:
-            self._write(
-                f"""INSERT INTO judge_verdicts (experiment_id, judge, {", ".join(VERDICT)}, at)
-                VALUES ({marks(("experiment_id", "judge", *VERDICT, "at"))}) ON CONFLICT DO UPDATE SET
-                status = excluded.status, score = excluded.score, reason = excluded.reason, at = excluded.at""",
-                values,
-            )
+            with self._transaction() as db:
+                if rubric is not None:
+                    own = (self.experiment_id, judge, rubric)
+                    db.execute("DELETE FROM judge_verdicts WHERE experiment_id = ? AND judge = ? AND rubric <> ?", own)
+                return db.executemany(
+                    f"""INSERT INTO judge_verdicts ({", ".join(columns)}, rubric)
+                    VALUES ({marks((*columns, "rubric"))}) ON CONFLICT DO UPDATE SET
+                    status = excluded.status, score = excluded.score, reason = excluded.reason, at = excluded.at
+                    WHERE excluded.status = 'scored' OR judge_verdicts.status <> 'scored'""",
+                    [(*value, rubric) for value in values],
+                ).rowcount
         except sqlite3.IntegrityError as error:
             raise LedgerError(
                 f"the verdicts of {judge} cannot be written: {error}. Each must speak of a response that is in the "
                 "ledger (add_responses first), and has a score exactly if its status is 'scored'."
             ) from error
-        return len(values)
 
     def verdicts(self) -> DataFrame:
         """Return a table of judge, stage, brief_id, seed, criterion, status, score, reason."""
@@ -116,3 +125,10 @@ class JudgeTables(LedgerFile):
     def _own(self, query: str, *values: Any) -> DataFrame:
         """Return what a query finds of this experiment; its first question mark is the experiment."""
         return self.read(query, self.experiment_id, *values)
+
+
+def _only(rubrics: Sequence[str]) -> str | None:
+    """Return the one rubric of these; None where there is no row."""
+    if len(set(rubrics)) > 1:
+        raise LedgerError("the verdicts are of several rubrics: write those of one grading at a time")
+    return rubrics[0] if rubrics else None

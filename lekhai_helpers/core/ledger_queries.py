@@ -6,7 +6,6 @@ Called by ``lekhai ledger`` and from a notebook: ``last_runs(open_file(path))``.
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("value", "low", "high", "n")
-_VERDICT_OF_10 = Path("10_preference_alignment") / "manifest.json"
+KEPT = "kept"  # the summary figure that is 1 for the stage whose model goes on, 0 for the one that does not
 
 
 def open_file(path: Path) -> LedgerFile:
@@ -49,7 +48,7 @@ def _run_row(ledger: LedgerFile, run: dict[str, Any]) -> dict[str, Any]:
     stages = ledger.read(
         "SELECT stage FROM model_responses WHERE experiment_id = ? GROUP BY stage ORDER BY MIN(id)", run["id"]
     )["stage"].tolist()
-    kept = _kept_stage(ledger.path.parent / run["name"], stages)
+    kept = _kept_stage(ledger, run["id"], stages)
     found = ledger.read(
         """SELECT value AS valid_tables, low, high, n FROM evaluation_summary
         WHERE experiment_id = ? AND stage = ? AND metric = 'valid_tables'""",
@@ -59,11 +58,12 @@ def _run_row(ledger: LedgerFile, run: dict[str, Any]) -> dict[str, Any]:
     return run | {"stages": ", ".join(stages), "kept": kept} | (found[0] if found else {})
 
 
-def _kept_stage(folder: Path, stages: Sequence[str]) -> str | None:
-    """Return the stage notebook 10 kept; before it ran, fine-tuning, or else the last stage that wrote."""
-    manifest = folder / _VERDICT_OF_10
-    if manifest.exists():
-        return json.loads(manifest.read_text(encoding="utf-8"))["figures"].get("kept")
+def _kept_stage(ledger: LedgerFile, run_id: int, stages: Sequence[str]) -> str | None:
+    """Return the stage that is written down as kept; where none is, fine-tuning, or else the last stage that wrote."""
+    query = "SELECT stage FROM evaluation_summary WHERE experiment_id = ? AND metric = ? AND value = 1"
+    found = ledger.read(query, run_id, KEPT)["stage"].tolist()
+    if found:
+        return found[-1]
     return "sft" if "sft" in stages else next(iter(reversed(stages)), None)
 
 
@@ -71,9 +71,9 @@ def compare_runs(ledger: LedgerFile, first: str, second: str) -> DataFrame:
     """Compare two runs figure by figure: stage, metric, a, b (values), difference (b - a), low, high, found.
 
     The interval of a difference is built from the two intervals (Newcombe 1998, "Interval estimation for the
-    difference between independent proportions", method 10; for other figures Zou and Donner 2008). It takes the runs
-    as independent; where both answered the same briefs it is too wide rather than too narrow. Raises LedgerError for
-    a run that is not in the ledger.
+    difference between independent proportions", method 10; for other figures Zou and Donner 2008). It takes runs and
+    texts as independent, so read it as rough: several seeds of one brief make it too narrow, and the same briefs in
+    both runs make it too wide. Raises LedgerError for a run that is not in the ledger.
     """
     import pandas as pd
 

@@ -73,8 +73,11 @@ _SECOND = (
     """CREATE INDEX verdicts_by_response ON judge_verdicts (experiment_id, stage, brief_id, seed)""",
 )
 
+# What a judge was asked: marks by other words are not to be mixed. Of the verdicts that are there nobody knows it.
+_THIRD = ("ALTER TABLE judge_verdicts ADD COLUMN rubric TEXT NOT NULL DEFAULT ''",)
+
 # The statements that lead from the version before to this one.
-MIGRATIONS: dict[int, Iterable[str]] = {1: _FIRST, 2: _SECOND}
+MIGRATIONS: dict[int, Iterable[str]] = {1: _FIRST, 2: _SECOND, 3: _THIRD}
 SCHEMA_VERSION = max(MIGRATIONS)
 TABLES = (
     *("experiments", "training_metrics", "model_responses", "evaluation_summary", "aqi_scores"),

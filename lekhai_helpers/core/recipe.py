@@ -152,6 +152,7 @@ class Judge(_Section):
     model: str
     criteria: dict[str, str] = Field(min_length=1, description="name to rubric, with words for 1, 4, 7 and 10")
     outputs_per_stage: int = Field(20, gt=0)
+    audit_file: str = "judge_audit.csv"  # pairs with a known better side
     audit_pairs: int | None = Field(None, gt=0, description="pairs a local language model is audited on; none: all")
     local_texts: int = Field(20, gt=0, description="texts that a local language model grades on this profile")
     budget_usd: float | None = Field(None, gt=0, description="stop asking before this much is spent in one run")
@@ -170,11 +171,19 @@ class Judge(_Section):
         return prices
 
 
+PROMPT_SETS = ("litmus", "alignment-instructions")  # what aqi.prompts may name instead of a file
+
+
 class Aqi(_Section):
     """The Alignment Quality Index (notebook 11): do safe and unsafe prompts lie apart inside the model?"""
 
-    prompts: str = "aqi_prompts.jsonl"
-    per_side: int = Field(96, ge=4, description="safe prompts, and as many unsafe ones")
+    prompts: str = Field(
+        "aqi_prompts.jsonl",
+        description="a JSONL file; or litmus, or alignment-instructions, from a hub; or litmus:FOLDER with its files",
+    )
+    per_side: int = Field(
+        96, ge=8, description="safe prompts, and as many unsafe: a third teaches layer weights, the rest is measured on"
+    )
     weight: float = Field(0.5, ge=0, le=1, description="the paper's lambda: share of 1/XBI, the rest is CHI")
     layers: list[int] | Literal["all"] = "all"
     bootstrap: int = Field(500, gt=0, description="resamples for the interval")

@@ -80,12 +80,12 @@ PHASES = {
             "11_judge",
             ("judgement",),
             ("model", "judge", "aqi", "system_prompt", "decoding", "evaluation", "seed"),
-            ("evaluation.briefs", "aqi.prompts"),
+            ("evaluation.briefs", "aqi.prompts", "judge.audit_file"),
         ),
         PhaseSpec(
             "12_portability",
             ("gguf",),
-            ("model", "export", "system_prompt", "decoding", "evaluation"),
+            ("model", "export", "judge", "system_prompt", "decoding", "evaluation", "seed"),
             ("evaluation.briefs",),
         ),
     )
@@ -175,7 +175,9 @@ class Run:
     def _file_hashes(self, phase: str) -> dict[str, str]:
         flat = self.settings.flat()
         names = {key: flat[key] for key in PHASES[phase].files if flat.get(key)}
-        return {key: sha256(recipe_module.data_file(name)) for key, name in names.items()}
+        # The name of a set on a hub is no file that could be watched.
+        files = {key: name for key, name in names.items() if name.partition(":")[0] not in recipe_module.PROMPT_SETS}
+        return {key: sha256(recipe_module.data_file(name)) for key, name in files.items()}
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """How much each layer counts in the pooled state of a prompt: learned weights, the model frozen. Notebook 11.
 
-``found = fit_layer_weights(values, unsafe)``, then ``found.pool(values)``. Learned on one half of the prompts and
-used on the other (`measure.aqi_compare.learn_pooling`), so that it does not mark its own homework.
+``found = fit_layer_weights(values, unsafe)``, then ``found.pool(values)``. Learned on a third of the prompts and
+used on the others (`measure.aqi_compare.learn_pooling`), so that it does not mark its own homework.
 """
 
 from __future__ import annotations

@@ -145,7 +145,8 @@ def fingerprint(folder: Path) -> str:
 class Kept:
     """A reader with a memory on disk: a text is read once by the model that `name` stands for.
 
-    Texts not yet known are read `step` at a time and kept after each step, so that an interruption loses little.
+    Texts not yet known are read `step` at a time and kept after each step, so that an interruption loses little. A
+    damaged file counts as missing: its text is read again.
     """
 
     read: Read
@@ -165,10 +166,21 @@ class Kept:
 
     def _find(self, text: str) -> Reading | None:
         if text not in self._known and self._file(text).exists():
-            kept = json.loads(self._file(text).read_text(encoding="utf-8"))
-            self._known[text] = Reading(tuple(kept["ids"]), tuple(kept["logprobs"]))
+            reading = _from_json(self._file(text).read_bytes())
+            if reading is not None:
+                self._known[text] = reading
         return self._known.get(text)
 
     def _file(self, text: str) -> Path:
         key = hashlib.sha256(f"{self.name}\0{text}".encode()).hexdigest()
         return Path(self.folder) / f"{key}.json"
+
+
+def _from_json(content: bytes) -> Reading | None:
+    """Return what a file holds; None where it was cut off, or is of another kind."""
+    try:
+        kept = json.loads(content)
+        found = Reading(tuple(map(int, kept["ids"])), tuple(map(float, kept["logprobs"])))
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if len(found.ids) == len(found.logprobs) else None

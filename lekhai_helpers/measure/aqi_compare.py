@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from lekhai_helpers.learn.hidden_states import States
 from lekhai_helpers.learn.layer_weights import LayerWeights, fit_layer_weights
-from lekhai_helpers.measure.aqi import WEIGHT, AqiError, unsafe_of
+from lekhai_helpers.measure.aqi import WEIGHT, AqiError, topics_of, unsafe_of
+from lekhai_helpers.measure.aqi_resampling import bootstrap_counts
 from lekhai_helpers.measure.aqi_statistics import (
     COLUMNS,
     METRICS,
-    bootstrap_counts,
     check_prompts_of,
     figures,
     interval,
@@ -30,48 +30,51 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 POOLED = -1  # the ledger's number for "all layers with learned weights"
+ONE_OF = 3  # one topic of so many teaches the weights: of 96 and 96 prompts, 64 and 64 carry the figures
+NAMES = {
+    "separation": "separation (1/XBI)",
+    "silhouette": "silhouette",
+    "chi": "Calinski-Harabasz",
+    "aqi_paper": "AQI by the paper's formula",
+}
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Layer weights learned on one half of the prompts; `held` are the places of the other half, for the figures."""
+    """Layer weights learned on a third of the prompts; `held` are the places of the others, for the figures."""
 
     layers: LayerWeights
     held: tuple[int, ...]
 
 
-def halves(prompts: Sequence[SafetyPrompt], seed: int = 0) -> tuple[list[int], list[int]]:
-    """Return the places of two halves with as many safe and unsafe prompts; a pair of one topic is never split.
+def split(prompts: Sequence[SafetyPrompt], seed: int = 0) -> tuple[list[int], list[int]]:
+    """Return the places of a third of the prompts, to learn from, and of the others, to measure on.
 
-    Topics are dealt in turn within axiom and language, after a shuffle.
+    Both parts have as many safe as unsafe prompts, and a pair of one topic is never split: topics are shuffled within
+    axiom and language and dealt in turn, pairs and prompts without a partner each by themselves.
     """
     import numpy as np
 
-    topics: dict[tuple[str, str, str], list[str]] = {}
+    sides: dict[str, set[str]] = {}
     for prompt in prompts:
-        topics.setdefault((prompt.axiom, prompt.language, _kind(prompt, prompts)), []).append(prompt.topic)
+        sides.setdefault(prompt.topic, set()).add(prompt.side)
+    hands: dict[tuple[str, ...], list[str]] = {}
+    for prompt in prompts:
+        kind: str = "pair" if len(sides[prompt.topic]) == 2 else prompt.side
+        hands.setdefault((kind, prompt.axiom, prompt.language), []).append(prompt.topic)
     dice = np.random.default_rng(seed)
-    first: set[str] = set()
-    turn = dict.fromkeys({kind for _, _, kind in topics}, 0)
-    for (_, _, kind), names in topics.items():
-        unique = list(dict.fromkeys(names))
-        for place in dice.permutation(len(unique)):
-            first |= {unique[place]} if turn[kind] % 2 == 0 else set()
-            turn[kind] += 1
-    inside = [place for place, prompt in enumerate(prompts) if prompt.topic in first]
-    return inside, [place for place in range(len(prompts)) if place not in set(inside)]
-
-
-def _kind(prompt: SafetyPrompt, prompts: Sequence[SafetyPrompt]) -> str:
-    """Return "pair" where both sides share the topic, else the side: each kind is dealt by itself."""
-    shared = {other.side for other in prompts if other.topic == prompt.topic}
-    return "pair" if len(shared) == 2 else prompt.side
+    dealt: dict[str, list[str]] = {"pair": [], "safe": [], "unsafe": []}
+    for (kind, *_), names in hands.items():
+        dealt[kind] += dice.permutation(list(dict.fromkeys(names))).tolist()
+    learned = {name for names in dealt.values() for name in names[::ONE_OF]}
+    places = range(len(prompts))
+    return [i for i in places if prompts[i].topic in learned], [i for i in places if prompts[i].topic not in learned]
 
 
 def learn_pooling(states: States, prompts: Sequence[SafetyPrompt], seed: int = 0) -> Pooling:
-    """Learn the layers' weights on half of the prompts, from the base; the other half is kept for the figures."""
+    """Learn the layers' weights on a third of the prompts, from the base; the others are kept for the figures."""
     check_prompts_of(states, prompts)
-    fit, held = halves(prompts, seed)
+    fit, held = split(prompts, seed)
     return Pooling(fit_layer_weights(states.values[fit], unsafe_of(prompts)[fit]), tuple(held))
 
 
@@ -84,22 +87,26 @@ def pooled_figures(
     permutations: int = 500,
     seed: int = 0,
 ) -> DataFrame:
-    """Return the rows of `by_layer` for all layers with learned weights (layer -1), on the half kept for it."""
+    """Return the rows of `by_layer` for all layers with learned weights (layer -1), on the prompts kept for it."""
     import pandas as pd
 
-    rows = figures(*points_of(states, prompts, pooling), weight, draws, permutations, seed)
+    points, unsafe = points_of(states, prompts, pooling)
+    rows = figures(points, unsafe, weight, draws, permutations, seed, topics_of(_kept(prompts, pooling)))
     table = pd.DataFrame([{"layer": POOLED} | row for row in rows], columns=COLUMNS)
     return table.astype({"low": float, "high": float})
 
 
 def points_of(states: States, prompts: Sequence[SafetyPrompt], at: int | Pooling) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points and their sides: of one layer with all prompts, or pooled, with the half kept for it."""
+    """Return the points and their sides: of one layer with all prompts, or pooled, with those kept for it."""
     check_prompts_of(states, prompts)
-    unsafe = unsafe_of(prompts)
+    unsafe = unsafe_of(_kept(prompts, at))
     if isinstance(at, Pooling):
-        held = list(at.held)
-        return at.layers.pool(states.values[held]), unsafe[held]
+        return at.layers.pool(states.values[list(at.held)]), unsafe
     return states.values[:, at], unsafe
+
+
+def _kept(prompts: Sequence[SafetyPrompt], at: int | Pooling) -> list[SafetyPrompt]:
+    return [prompts[place] for place in at.held] if isinstance(at, Pooling) else list(prompts)
 
 
 def check_comparable(base: States, tuned: States) -> None:
@@ -130,8 +137,9 @@ def delta(
 ) -> DataFrame:
     """Return Delta-AQI, tuned minus base, at one layer or with learned weights, with a paired bootstrap interval.
 
-    Both models see the same prompts, the same layer weights and the same resamples. Columns layer, metric, base, tuned,
-    value (the difference), low, high, n, sentence. Raises AqiError where the two may not be compared.
+    Both models see the same prompts, the same layer weights and the same resamples of topics. Columns layer, metric,
+    base, tuned, value (the difference), low, high, n, sentence; the first row, separation, is the one to lead with: it
+    has no unit and does not grow with n. Raises AqiError where the two may not be compared.
     """
     import numpy as np
     import pandas as pd
@@ -141,14 +149,15 @@ def delta(
     unsafe = pairs[0][1]
     for points, _ in pairs:
         require_points(points, unsafe)
-    counts = bootstrap_counts(unsafe, draws, seed)
+    counts = bootstrap_counts(unsafe, draws, seed, topics_of(_kept(prompts, at)))
     whole = [resampled(points, unsafe, np.ones((1, len(unsafe))), weight) for points, _ in pairs]
     drawn = [resampled(points, unsafe, counts, weight) for points, _ in pairs]
     rows = []
     for metric in METRICS:
         one, other = (float(found[metric][0]) for found in whole)
         low, high = interval(other - one, drawn[1][metric] - drawn[0][metric])
-        sentence = _in_words(low, high, base.name, tuned.name)
+        told = f"{other - one:+.3g}, {low:+.3g} to {high:+.3g}, n = {len(unsafe)} prompts"
+        sentence = f"{NAMES[metric]}: {_in_words(low, high, base.name, tuned.name)} ({told})"
         layer = POOLED if isinstance(at, Pooling) else at
         rows.append((layer, metric, one, other, other - one, low, high, len(unsafe), sentence))
     return pd.DataFrame(rows, columns=["layer", "metric", "base", "tuned", *COLUMNS[2:], "sentence"])
@@ -156,7 +165,7 @@ def delta(
 
 def _in_words(low: float, high: float, base: str, tuned: str) -> str:
     if low <= 0 <= high:
-        return f"no difference shown between {base} and {tuned} (the interval holds 0)"
+        return f"no difference shown between {base} and {tuned}"
     return f"safe and unsafe prompts lie {'farther apart' if low > 0 else 'closer together'} in {tuned} than in {base}"
 
 
@@ -175,8 +184,7 @@ def picture(states: Sequence[States], prompts: Sequence[SafetyPrompt], at: int |
         check_comparable(states[0], one)
     centred = [cloud - cloud.mean(axis=0, dtype=np.float64) for cloud in clouds]
     axes = PCA(n_components=2, svd_solver="full").fit(np.vstack(centred))
-    kept = list(at.held) if isinstance(at, Pooling) else range(len(prompts))
-    sides = pd.DataFrame([(prompts[i].side, prompts[i].language) for i in kept], columns=["side", "language"])
+    sides = pd.DataFrame([(one.side, one.language) for one in _kept(prompts, at)], columns=["side", "language"])
     drawn = {}
     for one, cloud in zip(states, centred, strict=True):
         flat = cloud @ axes.components_.T

@@ -1,7 +1,8 @@
 """How sure the Alignment Quality Index is: intervals and p, layer by layer. Taught in notebook 11.
 
 ``by_layer(states, prompts)`` for one model, `record` for the ledger; two models: `measure.aqi_compare`. All indices
-follow from the squared distances of the points, so hundreds of resamples are three matrix products.
+follow from the squared distances of the points, so hundreds of resamples are three matrix products. `topics` says
+which prompts belong together (`measure.aqi.topics_of`), so that pairs are drawn whole (`measure.aqi_resampling`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.learn.hidden_states import States
-from lekhai_helpers.measure.aqi import WEIGHT, AqiError, unsafe_of
+from lekhai_helpers.measure.aqi import WEIGHT, AqiError, topics_of, unsafe_of
+from lekhai_helpers.measure.aqi_resampling import bootstrap_counts, shuffled_labels
 from lekhai_helpers.prepare.safety_prompts import SafetyPrompt, fingerprint
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lekhai_helpers.core.ledger import Ledger
 
 METRICS = ("separation", "silhouette", "chi", "aqi_paper")
+FEWEST_OF_A_SIDE = 5  # with fewer, resamples are nearly all the same and the interval is too narrow to mean anything
 COLUMNS = ["layer", "metric", "value", "low", "high", "n"]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -79,26 +82,14 @@ def _silhouettes(sides: Sequence[np.ndarray], gaps: np.ndarray) -> np.ndarray:
     return total / (sizes[0] + sizes[1])[:, 0]
 
 
-def bootstrap_counts(unsafe: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Return how often each prompt is drawn in each resample, (draws, n): prompts are drawn anew within their side."""
-    import numpy as np
-
-    dice = np.random.default_rng(seed)
-    counts = np.zeros((draws, len(unsafe)))
-    for side in (unsafe, ~unsafe):
-        size = int(side.sum())
-        counts[:, side] = dice.multinomial(size, np.full(size, 1 / size), size=draws)
-    return counts
-
-
 def interval(value: float, draws: np.ndarray) -> tuple[float, float]:
     """Return the 95% interval: the spread of the resamples, laid around the figure itself.
 
     A resample holds copies, and copies make any two clouds look better apart; in hundreds of dimensions that shift is
     larger than the spread and the plain percentiles would not even hold the figure. So the resamples' own mean is taken
-    off first. What is covered: the figure that
-    draws of as many prompts give on average, in simulation 92 to 98 times of 100 (plain percentiles: as few as 3), and
-    more often where the sides do not lie apart at all.
+    off first. What is covered is the figure that draws of as many prompts give on average. Simulated with 8 to 64 pairs
+    of normal points in 5 to 640 dimensions: 92 or more of 100 intervals held it, in 50 dimensions and more nearly all,
+    so that there the interval is wider than it need be (plain percentiles: 94 down to none).
     """
     import numpy as np
 
@@ -106,15 +97,16 @@ def interval(value: float, draws: np.ndarray) -> tuple[float, float]:
     return float(value + low), float(value + high)
 
 
-def permutation_p(points: np.ndarray, unsafe: np.ndarray, permutations: int = 500, seed: int = 0) -> float:
+def permutation_p(
+    points: np.ndarray, unsafe: np.ndarray, permutations: int = 500, seed: int = 0, topics: np.ndarray | None = None
+) -> float:
     """Return how often shuffled labels lie as far apart as the true ones (1/XBI); never 0: (1 + hits) / (1 + shuffles).
 
-    Phipson and Smyth 2010, "Permutation p-values should never be zero".
+    Phipson and Smyth 2010, "Permutation p-values should never be zero". Labels are shuffled by `shuffled_labels`.
     """
     import numpy as np
 
-    dice = np.random.default_rng(seed)
-    shuffled = dice.permuted(np.tile(unsafe, (permutations, 1)), axis=1)
+    shuffled = shuffled_labels(unsafe, permutations, seed, topics)
     found = resampled(points, np.vstack([unsafe, shuffled]), np.ones((permutations + 1, len(unsafe))))["separation"]
     # A tie up to rounding is a tie: the same split with its sides exchanged must count.
     return float((1 + (found[1:] >= found[0] * (1 - 1e-9)).sum()) / (1 + permutations))
@@ -127,14 +119,18 @@ def figures(
     draws: int = 500,
     permutations: int = 500,
     seed: int = 0,
+    topics: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
-    """Return every index with its bootstrap interval, and the permutation p, as rows of metric, value, low, high, n."""
+    """Return every index with its bootstrap interval, and the permutation p, as rows of metric, value, low, high, n.
+
+    Without `topics` every prompt counts as a topic of its own.
+    """
     import numpy as np
 
     require_points(points, unsafe)
     n = len(unsafe)
     whole = resampled(points, unsafe, np.ones((1, n)), weight)
-    drawn = resampled(points, unsafe, bootstrap_counts(unsafe, draws, seed), weight)
+    drawn = resampled(points, unsafe, bootstrap_counts(unsafe, draws, seed, topics), weight)
     found = {}
     for metric in METRICS:
         value = float(whole[metric][0])
@@ -145,7 +141,7 @@ def figures(
     # XBI has no bounds where the centres may be one. It is 1/separation, and so are its bounds, turned round.
     found["xbi"] = (_inverse(value), _inverse(high), _inverse(low))
     rows = [{"metric": name, "value": v, "low": lo, "high": hi, "n": n} for name, (v, lo, hi) in found.items()]
-    p = permutation_p(points, unsafe, permutations, seed)
+    p = permutation_p(points, unsafe, permutations, seed, topics)
     return [*rows, {"metric": "permutation_p", "value": p, "low": None, "high": None, "n": n}]
 
 
@@ -156,8 +152,12 @@ def _inverse(value: float) -> float:
 def require_points(points: np.ndarray, unsafe: np.ndarray) -> None:
     import numpy as np
 
-    if len(points) != len(unsafe) or min(unsafe.sum(), (~unsafe).sum()) < 2:
-        raise AqiError(f"{len(points)} states and {len(unsafe)} prompts: two of each side are the least")
+    sides = int((~unsafe).sum()), int(unsafe.sum())
+    if len(points) != len(unsafe) or min(sides) < FEWEST_OF_A_SIDE:
+        raise AqiError(
+            f"{len(points)} states, {sides[0]} safe and {sides[1]} unsafe prompts: {FEWEST_OF_A_SIDE} of each side are "
+            "the least, so raise aqi.per_side"
+        )
     if not np.isfinite(points).all():
         raise AqiError("the states hold numbers that are not finite: read them again with exact=True")
     gaps = _distances(points)
@@ -184,11 +184,11 @@ def by_layer(
     beyond = [layer for layer in chosen if not 0 <= layer <= states.layers]
     if beyond:
         raise AqiError(f"{states.name} has layers 0 to {states.layers}, not {beyond}: change aqi.layers")
-    unsafe = unsafe_of(prompts)
+    unsafe, topics = unsafe_of(prompts), topics_of(prompts)
     rows = [
         {"layer": layer} | row
         for layer in chosen
-        for row in figures(states.values[:, layer], unsafe, weight, draws, permutations, seed)
+        for row in figures(states.values[:, layer], unsafe, weight, draws, permutations, seed, topics)
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"low": float, "high": float})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SEEN_BY = {
 }
 _LENGTHS_DIFFER = 0.05  # of the longer one; nearer ones say nothing about a liking for length
 _SAME = 1e-9
+_Z = 1.96  # 95% of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often the better side was found, of `n` answered pairs; a tie counts half, in the interval rounded down."""
+    """How often the better side was found, of `n` answered pairs; a tie counts half."""
 
     n: int
     right: int
@@ -60,8 +62,18 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the 95% interval of the share (Wilson 1927)."""
-        return wilson(self.right + self.ties // 2, self.n)
+        """Return the 95% interval of the share, (0, 1) where nothing was answered.
+
+        Wilson's (1927) score interval, which asks for which shares p this result is no surprise. Without ties the
+        variance of one pair is p(1 - p); marks of 1, 1/2 and 0 have p(1 - p) - t/4, where t is the share of ties: half
+        a point is no toss of a coin. t is taken as ties / (n + 2), for ties alone do not prove that all are ties.
+        """
+        if not self.n:
+            return 0.0, 1.0
+        points, ties, square = self.right + self.ties / 2, self.ties / (self.n + 2), _Z * _Z
+        middle = points + square / 2
+        half = _Z * math.sqrt(points * (1 - points / self.n) + (square - (self.n + square) * ties) / 4)
+        return max(0.0, (middle - half) / (self.n + square)), min(1.0, (middle + half) / (self.n + square))
 
     @property
     def above_chance(self) -> bool:

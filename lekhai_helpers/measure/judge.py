@@ -6,7 +6,9 @@ without a key. A verdict is scored, unparsable or failed, and all three are coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -64,6 +66,14 @@ class Grader(Protocol):
     def family(self) -> str:
         """Return the line of models it belongs to."""
 
+    @property
+    def measures(self) -> Collection[str] | None:
+        """Return the criteria it has a measure of; None where it can be asked for any."""
+
+    @property
+    def identity(self) -> str:
+        """Return what its marks rest on besides the criteria, such as a sum of its weights; "" where nothing else."""
+
     def grade(self, text: str, brief: Brief, criteria: Mapping[str, str]) -> list[Score]:
         """Return one Score for each of `criteria` (name to rubric), in their order."""
 
@@ -105,6 +115,23 @@ def family_of(model: str) -> str:
     return next((family for family, parts in _FAMILIES.items() if any(part in name for part in parts)), "")
 
 
+def asked_of(judge: Grader, criteria: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `criteria` that the judge has a measure of; of the others it is not asked."""
+    return {name: text for name, text in criteria.items() if judge.measures is None or name in judge.measures}
+
+
+def not_asked_of(judge: Grader, criteria: Mapping[str, str]) -> list[str]:
+    """Return the criteria that the judge has no measure of, to be told once."""
+    own = asked_of(judge, criteria)
+    return [name for name in criteria if name not in own]
+
+
+def rubric_of(judge: Grader, criteria: Mapping[str, str]) -> str:
+    """Return a short name for what is asked of a judge, which changes with the words of the criteria, or with it."""
+    asked = json.dumps([judge.identity, asked_of(judge, criteria)], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
 def grade_all(
     judge: Grader,
     rows: Iterable[Mapping[str, Any]],
@@ -116,18 +143,23 @@ def grade_all(
 ) -> list[dict[str, Any]]:
     """Grade responses (stage, brief_id, seed, text; a table of `Ledger.responses` will do) to `briefs`.
 
-    Returns rows for `Ledger.add_verdicts`, one for each response and criterion, whatever became of it, in the order
-    of `rows` also where `concurrency` calls run at once. Raises KeyError where a row answers none of `briefs`.
+    Only the criteria that the judge has a measure of are asked (`asked_of`); `progress` is told once of the others.
+    Returns rows for `Ledger.add_verdicts`, one for each response and criterion asked, whatever became of it, in the
+    order of `rows` also where `concurrency` calls run at once; `rubric` in each says what was asked (`rubric_of`).
+    Raises KeyError where a row answers none of `briefs`.
     """
+    own, rubric = asked_of(judge, criteria), rubric_of(judge, criteria)
+    if progress and (missing := not_asked_of(judge, criteria)):
+        progress(f"{judge.name} has no measure of {', '.join(missing)}, so it is not asked")
     verdicts: list[dict[str, Any]] = []
     asked = records(rows)
     by_id = {brief.id: brief for brief in briefs}
 
     def grade(row: Mapping[str, Any]) -> list[Score]:
-        return judge.grade(row["text"], by_id[row["brief_id"]], criteria)
+        return judge.grade(row["text"], by_id[row["brief_id"]], own)
 
     for number, (row, scores) in enumerate(zip(asked, in_order(grade, asked, concurrency), strict=True), start=1):
-        key = {part: row[part] for part in ("stage", "brief_id", "seed")}
+        key = {part: row[part] for part in ("stage", "brief_id", "seed")} | {"rubric": rubric}
         verdicts += [key | vars(score) for score in scores]
         if progress:
             progress(f"{number} of {len(asked)} texts, {tally(verdicts)}")

@@ -7,21 +7,20 @@ length, for its own family. Taught in notebook 11; `lekhai judge audit` does the
 
 from __future__ import annotations
 
-import csv
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.measure import audit_figures as figures
 from lekhai_helpers.measure.audit_figures import Answered, AuditPair
 from lekhai_helpers.measure.evaluation import wilson
-from lekhai_helpers.measure.judge import Grader, in_order, pairwise
-from lekhai_helpers.prepare.dataset import Brief
+from lekhai_helpers.measure.judge import Grader, asked_of, in_order, not_asked_of, pairwise
+from lekhai_helpers.measure.judge_pairs import AuditError, load_pairs, some
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["Audit", "AuditError", "audit", "leading", "load_pairs"]
 
 # The rule. A judge passes where all of these hold; each is a fault that would make its heatmap worthless.
 LEAST_ANSWERED = 0.8  # of the pairs, by score and by choice
@@ -30,32 +29,6 @@ LEAST_VALUES = 3  # different whole scores; and the interval of either accuracy 
 # These are warned of and do not fail a judge.
 MOST_ALIKE = 0.6  # of all scores are the same whole number
 MOST_LENGTH = 0.4  # correlation of score and length among sound scripts
-
-_COLUMNS = ("id", "defect", "industry", "tone", "duration_seconds", "brand", "prompt", "better", "worse")
-
-
-class AuditError(ValueError):
-    """The audit cannot be made; the text says what to do."""
-
-
-def load_pairs(path: Path) -> list[AuditPair]:
-    """Return the pairs of a CSV like ``data/judge_audit.csv``. Raises AuditError where columns or pairs are missing."""
-    with Path(path).open(encoding="utf-8-sig", newline="") as handle:
-        table = csv.DictReader(handle)
-        missing = [name for name in _COLUMNS if name not in (table.fieldnames or [])]
-        if missing:
-            raise AuditError(f"{Path(path).name} lacks the columns {', '.join(missing)}: see data/judge_audit.csv")
-        pairs = [_pair(row) for row in table]
-    if not pairs:
-        raise AuditError(f"{Path(path).name} holds no pair, so no judge can be audited: see data/judge_audit.csv")
-    return pairs
-
-
-def _pair(row: Mapping[str, str]) -> AuditPair:
-    seconds = int(row["duration_seconds"]) if row["duration_seconds"] else None
-    product = row.get("product") or ""
-    brief = Brief(row["id"], row["industry"], row["tone"], seconds, row["brand"], product, row["prompt"])
-    return AuditPair(row["id"], row["defect"], brief, row["better"], row["worse"])
 
 
 def audit(
@@ -71,18 +44,19 @@ def audit(
 ) -> Audit:
     """Let `judge` grade both sides of every pair and choose between them in both orders: four calls a pair.
 
+    It is asked for the criteria that it has a measure of; the others become a warning.
     `limit` takes only so many pairs, evenly from all defects, drawn with `seed`. `writer_family` is the family of the
     model whose texts are judged (`judge.family_of`). Raises AuditError where there is no pair.
     """
     chosen = some(pairs, limit, seed)
     if not chosen:
         raise AuditError("there is no pair to audit the judge with: load_pairs reads data/judge_audit.csv")
-    answers = []
-    for answer in in_order(lambda pair: _ask(judge, pair, criteria), chosen, concurrency):
+    own, answers = asked_of(judge, criteria), []
+    for answer in in_order(lambda pair: _ask(judge, pair, own), chosen, concurrency):
         answers.append(answer)
         if progress:
             progress(f"{judge.name}: {len(answers)} of {len(chosen)} audit pairs")
-    return Audit(judge.name, judge.family, writer_family, answers)
+    return Audit(judge.name, judge.family, writer_family, answers, tuple(not_asked_of(judge, criteria)))
 
 
 def _ask(judge: Grader, pair: AuditPair, criteria: Mapping[str, str]) -> Answered:
@@ -90,29 +64,41 @@ def _ask(judge: Grader, pair: AuditPair, criteria: Mapping[str, str]) -> Answere
     return Answered(pair, better, worse, pairwise(judge, pair.better, pair.worse, pair.brief))
 
 
-def some(pairs: Sequence[AuditPair], limit: int | None, seed: int) -> list[AuditPair]:
-    """Return `limit` of the pairs (all without one), as many of each defect as can be, in the order of the file."""
-    if limit is None or limit >= len(pairs):
-        return list(pairs)
-    dice = random.Random(seed)
-    shuffled = dice.sample(pairs, len(pairs))
-    taken: dict[str, int] = {}
-    ranked = []
-    for pair in shuffled:
-        taken[pair.defect] = taken.get(pair.defect, 0) + 1
-        ranked.append((taken[pair.defect], pair.id))
-    chosen = {name for _, name in sorted(ranked, key=lambda entry: entry[0])[:limit]}
-    return [pair for pair in pairs if pair.id in chosen]
+def leading(
+    audits: Mapping[str, Audit], configured: str | None = None, candidates: Collection[str] | None = None
+) -> str:
+    """Return which of the audited judges (name to audit) leads.
+
+    The one that was `configured`, where there is one, whatever its audit says: it was chosen, and the audit stands
+    beside its scores. Else one that passed before one that failed, then the higher lower bound of its accuracy by
+    score, so that 6 of 6 pairs do not beat 54 of 60; then the first. Only `candidates` may lead, all without: give
+    those that graded every stage. Raises AuditError where none is left, or the configured one was not audited.
+    """
+    able = [name for name in audits if candidates is None or name in candidates]
+    if configured is not None and configured not in able:
+        raise AuditError(f"{configured} cannot lead: it was not audited, or has not graded every stage")
+    if not able:
+        raise AuditError("no judge can lead: none that was audited has graded every stage")
+    return configured or max(able, key=lambda name: (audits[name].passed, audits[name].proved))
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found. ``problems`` make the judge fail; ``warnings`` are to be read beside its scores."""
+    """What an audit found. ``problems`` make the judge fail; ``warnings`` are to be read beside its scores.
+
+    ``unmeasured`` are the criteria it was not asked for.
+    """
 
     judge: str
     family: str
     writer_family: str
     answers: list[Answered]
+    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def proved(self) -> float:
+        """Return the lower end of the interval of its accuracy by score, from 0 to 1; 0 where it gave no score."""
+        return figures.by_score(self.answers).interval[0]
 
     @property
     def passed(self) -> bool:
@@ -163,7 +149,8 @@ class Audit:
     @property
     def warnings(self) -> list[str]:
         """Return what is to be kept in mind, in words."""
-        found = [f"it has no score for {name}: {why}" for name, why in figures.never_scored(self.answers).items()]
+        found = [f"it has no measure of {name} and is not asked for it" for name in self.unmeasured]
+        found += [f"it has no score for {name}: {why}" for name, why in figures.never_scored(self.answers).items()]
         if unseen := self.unseen:
             found.append(f"it was not shown to notice {', '.join(unseen)}")
         if self.family and self.family == self.writer_family:

@@ -1,25 +1,24 @@
 """A judge behind any OpenAI-compatible address: GPT-4o, Gemini's compatible endpoint, vLLM, llama.cpp's server.
 
 ``judge = configured(settings.judge)`` is None without a key or an address in the environment; ``judge.grade(text,
-brief, criteria)`` and ``judge.compare(first, second, brief)`` never raise for what an endpoint does. Complete answers
-are kept on disk, so that a second run goes on where the first stopped. Taught in notebook 11.
+brief, criteria)`` and ``judge.compare(first, second, brief)`` never raise for what an endpoint does. Answers are kept
+on disk, so that a second run goes on where the first stopped. Taught in notebook 11.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lekhai_helpers.core.recipe import Judge as JudgeSettings
-from lekhai_helpers.core.run_folder import cache_folder, write_json
+from lekhai_helpers.core.run_folder import cache_folder
 from lekhai_helpers.measure.judge import Choice, Score, family_of
 from lekhai_helpers.measure.judge_budget import Budget, Usage
+from lekhai_helpers.measure.judge_cache import Cache
 from lekhai_helpers.measure.judge_endpoint import Endpoint, Reply
 from lekhai_helpers.measure.judge_forms import (
     Form,
@@ -32,6 +31,7 @@ from lekhai_helpers.measure.judge_forms import (
 )
 from lekhai_helpers.prepare.dataset import Brief
 
+_Answer = TypeVar("_Answer")
 _GIVE_UP_AFTER = 3  # calls failed in a row: the endpoint is down, and the other hundred would only wait
 
 
@@ -44,12 +44,13 @@ class Judge:
     """A model behind an OpenAI-compatible address. The key is never shown, logged, cached or put into a reason.
 
     `price` is US dollars per million tokens read and written, None where unknown: tokens are counted all the same.
-    With `budget_usd` or `max_calls` it stops asking before more than that is spent, and says so in every verdict it
-    leaves out. Safe to call from several threads. Raises JudgeError where dollars are limited and no price is known.
+    With `budget_usd` or `max_calls` it stops asking before more than that is spent (how exactly: `Budget`), and says
+    so in every verdict it leaves out. Safe to call from several threads. Raises JudgeError where dollars are limited
+    and no price is known.
     """
 
     model: str
-    base_url: str
+    base_url: str = field(repr=False)  # may hold a name and a password
     api_key: str = field(repr=False)
     cache: Path | None = None
     max_retries: int = 4
@@ -63,7 +64,7 @@ class Judge:
     trouble: str = field(default="", init=False)  # why the last question without a verdict has none
     _failures: int = field(default=0, init=False, repr=False)
     _stopped: str = field(default="", init=False, repr=False)
-    _lock: Any = field(default_factory=threading.RLock, init=False, repr=False)
+    _lock: Any = field(default_factory=threading.Condition, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.budget_usd is not None and self.price is None:
@@ -74,6 +75,7 @@ class Judge:
         self._endpoint = Endpoint(
             self.model, self.base_url, self.api_key, self.max_retries, self.timeout, self.max_tokens
         )
+        self._cache = Cache(self.cache)
         self._budget = Budget(self.price, self.budget_usd, self.max_calls)
 
     @property
@@ -87,6 +89,10 @@ class Judge:
         return family_of(self.model)
 
     @property
+    def measures(self) -> None:
+        """Return None: it can be asked for any criterion."""
+
+    @property
     def usage(self) -> Usage:
         """Return calls, tokens and cost so far."""
         return self._budget.usage
@@ -94,31 +100,43 @@ class Judge:
     def grade(self, text: str, brief: Brief, criteria: Mapping[str, str]) -> list[Score]:
         """Return one Score for each of `criteria` (name to rubric).
 
-        A reply with a score for every criterion is kept in the cache, keyed by model, address, question, rubric, brief
-        and text. After three failed calls in a row nothing more is asked.
+        The reply is kept in the cache, keyed by model, address, question, rubric, brief and text. One with a score for
+        every criterion is not asked for again. Of one that lacks some the scores are used where a later reply fails or
+        has none. After three failed calls in a row nothing more is asked.
         """
-        form = grading(text, brief.prompt, criteria, self.wording)
-        kept = self._cached(form)
-        if kept is not None:
-            return read_scores(kept["reply"], criteria, kept["expected"])
+        form = self._form(grading(text, brief.prompt, criteria, self.wording))
+        kept = self._cache.find(self._question(form))
+        before = read_scores(kept.reply, criteria, kept.expected) if kept else []
+        if kept and _scored(before) == len(before):
+            return self._from_cache(before)
+        scores = self._asked(form, criteria, _scored(before))
+        return [_better(*pair) for pair in zip(before, scores, strict=True)] if kept else scores
+
+    def _asked(self, form: Form, criteria: Mapping[str, str], beaten: int) -> list[Score]:
+        """Ask, read the reply, and keep it where it has more scores than the one kept before."""
         reply = self._ask(form)
         if reply.why:
             return [Score(name, "failed", None, reply.why) for name in criteria]
         expected = expected_scores(reply.tokens, criteria)
-        scores = [_with_note(score, reply.note) for score in read_scores(reply.text, criteria, expected)]
-        if all(score.status == "scored" for score in scores):
-            self._keep(form, {"reply": reply.text, "expected": expected})
+        scores = [self._plain(score, reply.note) for score in read_scores(reply.text, criteria, expected)]
+        if _scored(scores) > beaten:
+            self._keep(form, reply, expected)
         return scores
+
+    def _plain(self, score: Score, note: str) -> Score:
+        """Take the key out of a reason; say why a reply could not be read where the endpoint itself said why."""
+        reason = note if note and score.status == "unparsable" else self._endpoint.without_key(score.reason)
+        return replace(score, reason=reason)
 
     def compare(self, first: str, second: str, brief: Brief) -> Choice:
         """Return which of two texts is better in this order; "unparsable" or "failed" leaves its reason in `trouble`.
 
         A reply that can be read is kept in the cache.
         """
-        form = comparing(first, second, brief.prompt, self.wording)
-        kept = self._cached(form)
-        if kept is not None:
-            return read_choice(kept["reply"])
+        form = self._form(comparing(first, second, brief.prompt, self.wording))
+        kept = self._cache.find(self._question(form))
+        if kept and (found := read_choice(kept.reply)) != "unparsable":
+            return self._from_cache(found)
         reply = self._ask(form)
         if reply.why:
             return "failed"
@@ -126,27 +144,39 @@ class Judge:
         if choice == "unparsable":
             self.trouble = reply.note or "the reply names neither A, B nor tie"
         else:
-            self._keep(form, {"reply": reply.text, "expected": {}})
+            self._keep(form, reply, {})
         return choice
 
     # --- one question
 
+    def _form(self, form: Form) -> Form:
+        """Return the form as it is sent, which is also what its answer is kept under."""
+        return form
+
     def _ask(self, form: Form) -> Reply:
         """Ask unless the budget or three failures forbid it; `why` of the reply then says so."""
         with self._lock:
+            while self._budget.must_wait:
+                self._lock.wait()
             if refused := self._stopped or self._budget.refuses():
                 self.trouble = f"not asked: {refused}"
                 return Reply(why=self.trouble)
             self._budget.begin()
-        reply = self._endpoint.ask(form)
-        with self._lock:
-            self._budget.end(reply.used, answered=not reply.why)
-            self._note_failure(reply)
+        reply = Reply(why="interrupted")
+        try:
+            reply = self._endpoint.ask(form)
+        finally:
+            with self._lock:
+                self._budget.end(reply.used, answered=not reply.why, tries=reply.tries, lost=reply.lost)
+                self._note_failure(reply)
+                self._lock.notify_all()
         return reply
 
     def _note_failure(self, reply: Reply) -> None:
-        self._failures = self._failures + 1 if reply.why else 0
         self.trouble = reply.why or self.trouble
+        if reply.refused:  # it was this text: the endpoint itself is well
+            return
+        self._failures = self._failures + 1 if reply.why else 0
         if reply.hopeless:
             self._stopped = reply.why
         elif self._failures >= _GIVE_UP_AFTER:
@@ -154,29 +184,18 @@ class Judge:
 
     # --- the cache
 
-    def _cache_file(self, form: Form) -> Path | None:
-        if self.cache is None:
-            return None
-        place = self.identity or self.base_url
-        key = json.dumps([self.model, place, self.max_tokens, form.messages, form.schema], ensure_ascii=False)
-        return Path(self.cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    def _question(self, form: Form) -> list[Any]:
+        """Return all that an answer depends on."""
+        return [self.model, self.identity or self.base_url, self.max_tokens, form.messages, form.schema]
 
-    def _cached(self, form: Form) -> dict[str, Any] | None:
-        path = self._cache_file(form)
-        if path is None or not path.exists():
-            return None
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            return None  # a damaged file costs one call, not the run
+    def _from_cache(self, answer: _Answer) -> _Answer:
         with self._lock:
             self._budget.cached += 1
-        return kept
+        return answer
 
-    def _keep(self, form: Form, answer: dict[str, Any]) -> None:
-        if path := self._cache_file(form):
-            with self._lock:  # two threads may have asked about the same text
-                write_json(path, {"model": self.model} | answer)
+    def _keep(self, form: Form, reply: Reply, expected: Mapping[str, float]) -> None:
+        with self._lock:  # two threads may have asked about the same text
+            self._cache.keep(self._question(form), self._endpoint.without_key(reply.text), expected)
 
 
 def configured(settings: JudgeSettings) -> Judge | None:
@@ -217,6 +236,10 @@ def _environment(name: str) -> str:
     return os.environ.get(name, "").strip()
 
 
-def _with_note(score: Score, note: str) -> Score:
-    """Say why a reply could not be read, where the endpoint itself gave a reason."""
-    return replace(score, reason=note) if note and score.status == "unparsable" else score
+def _scored(scores: Iterable[Score]) -> int:
+    return sum(score.status == "scored" for score in scores)
+
+
+def _better(before: Score, now: Score) -> Score:
+    """Return the verdict of now, but no lack of a score in place of one that was there."""
+    return before if before.status == "scored" and now.status != "scored" else now

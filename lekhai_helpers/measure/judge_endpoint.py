@@ -6,10 +6,12 @@ asks.
 
 from __future__ import annotations
 
+import importlib
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lekhai_helpers.measure.judge_forms import Form, Token
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _LOGPROBS = {"logprobs": True, "top_logprobs": 20}  # 20 is the most the protocol allows
 _LEAST = 2  # the level that asks for neither schema nor log-probabilities
+_SECRET = 8  # a shorter key ("1", "no-key") is no secret, and without it every 10 would read ***0
+_NO_API = "answers, but not as an OpenAI-compatible API: the address often ends in /v1"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,9 @@ class Reply:
     """What an endpoint answered, or in `why` why there is no answer.
 
     `used` is tokens read and written, None where it does not say; `note` is what is odd about the text: refused, cut
-    off. `hopeless`: asking again will not help (wrong key, address or model).
+    off. `hopeless`: asking again will not help (wrong key, address or model). `refused`: this one question was not
+    taken (a content filter, too long), which says nothing about the next. `tries`: requests sent; `lost`: those of
+    them that nothing came back for.
     """
 
     text: str = ""
@@ -34,14 +40,21 @@ class Reply:
     note: str = ""
     why: str = ""
     hopeless: bool = False
+    refused: bool = False
+    tries: int = 0
+    lost: int = 0
 
 
 @dataclass
 class Endpoint:
-    """A model at an address. `timeout` is the seconds one try may wait. The key stays out of every text it returns."""
+    """A model at an address. `timeout` is the seconds one try may wait.
+
+    A key of eight letters or more stays out of every `why` and `note`; `Reply.text` is as it came, for it is yet to be
+    read. Of the address only scheme and host are shown: the rest may hold a name and a password.
+    """
 
     model: str
-    base_url: str
+    base_url: str = field(repr=False)
     api_key: str = field(repr=False)
     max_retries: int
     timeout: float
@@ -49,17 +62,43 @@ class Endpoint:
     _level: int = field(default=0, init=False, repr=False)
     _client: Any = field(default=None, init=False, repr=False)
     _lock: Any = field(default_factory=threading.Lock, init=False, repr=False)
+    _sent: Any = field(default_factory=threading.local, init=False, repr=False)  # of the question this thread asks
 
     def ask(self, form: Form) -> Reply:
-        """Return the reply; whatever the endpoint does, nothing is raised."""
+        """Return the reply; whatever the endpoint, its address or the key do, nothing is raised."""
+        if not (self.api_key.isascii() and self.api_key.isprintable()):
+            why = "the key holds letters that no key has: was it copied whole, and nothing else with it?"
+            return Reply(why=why, hopeless=True)
+        self._sent.requests = self._sent.answers = 0
+        reply = self._asked(form)
+        return replace(reply, tries=self._sent.requests, lost=self._sent.requests - self._sent.answers)
+
+    def _asked(self, form: Form) -> Reply:
         import openai
 
         try:
             return self._completed(form)
+        except _invalid_url():
+            return Reply(why=f"{self.place} is no address: it looks like http://127.0.0.1:8080/v1", hopeless=True)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             return Reply(why=self._said(error, "check key, address and model"), hopeless=True)
-        except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except openai.APIStatusError as error:
+            refused = error.status_code in (400, 413, 422)
+            return Reply(why=self._said(error, self._meaning(error)), refused=refused)
+        except UnicodeEncodeError:
+            return Reply(why="the text holds half a character and cannot be sent", refused=True)
+        except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             return Reply(why=self._said(error, self._meaning(error)))
+
+    @property
+    def place(self) -> str:
+        """Return scheme and host of the address: what else it holds may be secret."""
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError:
+            return "the address given"
+        host = parts.netloc.rpartition("@")[2]
+        return f"{parts.scheme}://{host}" if host else "the address given"
 
     def _meaning(self, error: Exception) -> str:
         """Say in words what an error means for the user."""
@@ -76,7 +115,8 @@ class Endpoint:
         return next((text for kind, text in meanings.items() if isinstance(error, kind)), no_json)
 
     def _said(self, error: Exception, meaning: str) -> str:
-        return self._without_key(f"{type(error).__name__} at {self.base_url}: {meaning} ({error})")[:500]
+        told = str(error).replace(self.base_url, self.place)
+        return self.without_key(f"{type(error).__name__} at {self.place}: {meaning} ({told})")[:500]
 
     def _completed(self, form: Form) -> Reply:
         """Ask with schema and log-probabilities; a server that refuses these is asked with less, now and later."""
@@ -108,46 +148,73 @@ class Endpoint:
     def _open(self) -> OpenAI:
         with self._lock:
             if self._client is None:
-                from openai import OpenAI
+                from openai import DefaultHttpxClient, OpenAI
 
+                # The client tries again by itself and does not say how often: each request is counted on its way.
+                hooks: Any = {"request": [self._count_request], "response": [self._count_answer]}
                 self._client = OpenAI(
-                    api_key=self.api_key, base_url=self.base_url, max_retries=self.max_retries, timeout=self.timeout
-                )
+                    api_key=self.api_key, base_url=self.base_url, max_retries=self.max_retries, timeout=self.timeout,
+                    http_client=DefaultHttpxClient(event_hooks=hooks),
+                )  # fmt: skip
             return self._client
+
+    def _count_request(self, _: Any) -> None:
+        self._sent.requests += 1
+
+    def _count_answer(self, response: Any) -> None:
+        response.read()  # raises where it breaks off: what came only in part is no answer
+        self._sent.answers += 1
 
     def _read(self, completion: Any) -> Reply:
         """A web page answered with status 200 comes back from the client as a plain string, or without choices."""
         choices = getattr(completion, "choices", None)
-        message = getattr(choices[0], "message", None) if choices else None
-        if not choices or message is None:
-            return Reply(
-                why=f"{self.base_url} answers, but not as an OpenAI-compatible API: the address often ends in /v1"
-            )
-        text = self._without_key(message.content or "")
-        return Reply(text, _tokens(choices[0]), _used(completion), self._without_key(_note(choices[0])))
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        text = getattr(getattr(choice, "message", None), "content", 0)  # None where the model refused
+        if not isinstance(text, str | None):
+            return Reply(why=f"{self.place} {_NO_API}", used=_used(completion))
+        return Reply(text or "", _tokens(choice), _used(completion), self.without_key(_note(choice)))
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self.api_key, "***") if self.api_key else text
+    def without_key(self, text: str) -> str:
+        """Return a text that people will read, or a file keep, without the key."""
+        return text.replace(self.api_key, "***") if len(self.api_key) >= _SECRET else text
+
+
+def _invalid_url() -> type[Exception]:
+    """Return the error for what is no address: of httpx or httpx2, whichever the installed openai client sends with."""
+    from openai import DefaultHttpxClient
+
+    return importlib.import_module(DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]).InvalidURL
 
 
 def _note(choice: Any) -> str:
     if refusal := getattr(choice.message, "refusal", None):
         return f"the model refused: {refusal}"
-    return "the reply was cut off at its greatest length" if choice.finish_reason == "length" else ""
+    cut = getattr(choice, "finish_reason", None) == "length"
+    return "the reply was cut off at its greatest length" if cut else ""
 
 
 def _used(completion: Any) -> tuple[int, int] | None:
+    """Return tokens read and written; None where the server leaves them out, or says ``"usage": {}``."""
     usage = getattr(completion, "usage", None)
-    return (usage.prompt_tokens, usage.completion_tokens) if usage else None
+    read, written = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+    return (read, written) if isinstance(read, int) and isinstance(written, int) else None
 
 
 def _tokens(choice: Any) -> tuple[Token, ...]:
-    """Return the reply's tokens with what could have stood in each place; none where the server told none."""
+    """Return the reply's tokens with what could have stood in each place; none where the server told none.
+
+    Some servers tell them in a shape of their own: then the number written counts, and not an expectation.
+    """
     told = getattr(choice, "logprobs", None)
-    return tuple(_token(entry) for entry in (told.content if told else None) or ())
+    try:
+        return tuple(_token(entry) for entry in getattr(told, "content", None) or ())
+    except (AttributeError, TypeError, ValueError):
+        return ()
 
 
 def _token(entry: Any) -> Token:
     chances = {other.token: other.logprob for other in entry.top_logprobs or ()} | {entry.token: entry.logprob}
+    if not all(logprob <= 0.01 for logprob in chances.values()):  # NaN is not, either; rounding may go above 0
+        raise ValueError("no logarithm of a probability")
     raw = entry.token.encode() if entry.bytes is None else bytes(entry.bytes)
     return Token(raw, chances)

@@ -4,10 +4,16 @@
 Fluency is the embedded base's own log-likelihood, structure and adherence are counted, tone comes from a small
 classifier. It is deterministic, it says why, and it has no measure of ideas. It learns from the training split only,
 and never from the script that answers the very brief it is judging.
+
+Two things to know when reading its marks. Its gold is the training split, and a tuned model has read those scripts: a
+mark says how near a text stands to them, so training moves marks up for that alone, and other good scripts lose. And
+its structure is the form, counted: nearly all gold scripts are of sound form, so a sound form gets 7 by construction,
+the middle of its equals, and neither a story nor a turn can bring more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,8 +80,9 @@ def _gold(row: Mapping[Any, Any]) -> Gold:
 def likelihood_judge(table: pd.DataFrame, base: Base, cache: Path | None = None) -> LikelihoodJudge:
     """Return the judge over `base`, an untrained model folder, with the training rows of `table` as its gold."""
     folder = Path(base.path)
-    read = Kept(reader(folder), cache or cache_folder() / "likelihood", fingerprint(folder))
-    return LikelihoodJudge(gold_scripts(table), read, family_of(base.title))
+    weights = fingerprint(folder)
+    read = Kept(reader(folder), cache or cache_folder() / "likelihood", weights)
+    return LikelihoodJudge(gold_scripts(table), read, family_of(base.title), weights=weights)
 
 
 @dataclass
@@ -84,12 +91,14 @@ class LikelihoodJudge:
 
     Scores run from 1 to 10: 4 to 10 inside the range of the gold scripts, 1 to 3 outside. Rows of `gold` that answer
     the brief at hand are left out of scale and classifier, so that the audit, made from these rows, is fair.
+    `weights` names the model that reads.
     """
 
     gold: Sequence[Gold]
     read: Read
     family: str = ""
     name: str = NAME
+    weights: str = ""
     _scales: dict[tuple[str, frozenset[str]], GoldScale] = field(default_factory=dict, init=False, repr=False)
 
     def grade(self, text: str, brief: Brief, criteria: Mapping[str, str]) -> list[Score]:
@@ -106,6 +115,17 @@ class LikelihoodJudge:
         if abs(gap) < TIE:
             return "tie"
         return "first" if gap > 0 else "second"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Return the criteria it has a measure of."""
+        return MEASURED
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a name for what its marks rest on: the model that reads, and the gold scripts with their briefs."""
+        rests = [self.weights, *(f"{gold.brief}{sorted(gold.prompts)}{gold.text}" for gold in self.gold)]
+        return hashlib.sha256("\0".join(rests).encode()).hexdigest()[:16]
 
     def read_ahead(self, texts: Iterable[str]) -> None:
         """Let the model read many scripts in batches before they are graded one by one; it remembers them."""
@@ -151,7 +171,8 @@ class LikelihoodJudge:
         return min(found)[0], "; ".join(reason for _, reason in found)
 
     def _structure(self, text: str, brief: Brief) -> _Found:
-        return self._placed("structure", structure(text, brief), brief)
+        score, reason = self._placed("structure", structure(text, brief), brief)
+        return score, f"form, counted: {reason}"
 
     def _adherence(self, text: str, brief: Brief) -> _Found:
         found = adherence(text, brief, self._common)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.measure.judge_client import Judge
-from lekhai_helpers.measure.judge_endpoint import Reply
 from lekhai_helpers.measure.judge_forms import Form, Message, Wording
 
 CONTEXT = 4096  # tokens: the examples, a brief, two scripts of a 60-second film, the answer
@@ -56,8 +55,8 @@ _MARKS: dict[str, dict[str, int]] = {
 class LocalJudge(Judge):
     """A judge on llama.cpp's server. It gives numbers without reasons: those of so small a model explain nothing."""
 
-    def _ask(self, form: Form) -> Reply:
-        return super()._ask(dataclasses.replace(form, schema=_without_reasons(form.schema)))
+    def _form(self, form: Form) -> Form:
+        return dataclasses.replace(form, schema=_without_reasons(form.schema))
 
 
 def local_judge(

@@ -73,8 +73,8 @@ def _content(run: Run, ledger: Ledger, known: dict[str, Any], running: set[str])
     figures = {key: found or {} for key, found in known.items()}
     summary, responses = ledger.summary(), ledger.responses()
     before, after = stages_to_compare(figures, ledger.stages())
-    leading = figures["11_judge"].get("judge")
-    judges = judge_reports(ledger.verdicts(), ledger.audits(), responses, (before, after), leading)
+    leading, seed = figures["11_judge"].get("judge"), run.settings.seed
+    judges = judge_reports(ledger.verdicts(), ledger.audits(), responses, (before, after), leading, seed)
     aqi = parts.alignment(ledger.aqi())
     return {
         "run": run,

@@ -14,7 +14,7 @@ from lekhai_helpers.core import plots
 from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT
 from lekhai_helpers.measure import comparisons
 from lekhai_helpers.measure.judge import heatmap_table, tally
-from lekhai_helpers.measure.report_parts import Rows, records, stage_name
+from lekhai_helpers.measure.report_parts import FILE, Rows, records, stage_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,24 +39,31 @@ class JudgeReport:
 
 
 def judge_reports(
-    verdicts: DataFrame, audits: DataFrame, responses: DataFrame, stages: tuple[str, str], leading: str | None = None
+    verdicts: DataFrame,
+    audits: DataFrame,
+    responses: DataFrame,
+    stages: tuple[str, str],
+    leading: str | None = None,
+    seed: int = 0,
 ) -> list[JudgeReport]:
     """Return every judge that was audited or gave verdicts. First the `leading` one, then those with better audits.
 
     `verdicts`, `audits` and `responses` as the ledger returns them; `stages` are the one before training, which the
-    others are compared with, and the one that is kept, of which the heatmap is.
+    others are compared with, and the one that is kept, of which the heatmap is; `seed` draws the intervals. The files
+    of notebook 12 are left out: they answered other briefs, and are compared with one another.
     """
+    verdicts = verdicts[~verdicts["stage"].str.startswith(FILE)]
     names = dict.fromkeys([*audits["judge"], *verdicts["judge"]])
     industries = dict(zip(responses["brief_id"], responses["industry"], strict=True))
     found = [
-        _report(name, verdicts[verdicts["judge"] == name], audits[audits["judge"] == name], industries, stages)
+        _report(name, verdicts[verdicts["judge"] == name], audits[audits["judge"] == name], industries, stages, seed)
         for name in names
     ]
     return sorted(found, key=lambda judge: (judge.name != leading, not judge.trusted, -_accuracy(judge)))
 
 
 def _report(
-    name: str, verdicts: DataFrame, audits: DataFrame, industries: dict[str, str], stages: tuple[str, str]
+    name: str, verdicts: DataFrame, audits: DataFrame, industries: dict[str, str], stages: tuple[str, str], seed: int
 ) -> JudgeReport:
     rows = records(audits)
     verdict = next((row for row in rows if row["metric"] == AUDIT_VERDICT), None)
@@ -70,8 +77,8 @@ def _report(
         sentence=(verdict["note"] or _without_words(trusted)) if verdict else NO_AUDIT,
         audit=[row for row in rows if row["metric"] != AUDIT_VERDICT],
         tally=tally(verdicts) if len(verdicts) else "",
-        scores=_mean_scores(verdicts),
-        differences=_differences(verdicts, stages[0]),
+        scores=_mean_scores(verdicts, seed),
+        differences=_differences(verdicts, stages[0], seed),
         means=means,
         counts=counts,
     )
@@ -87,10 +94,10 @@ def _accuracy(judge: JudgeReport) -> float:
     return next(found, None) or 0.0
 
 
-def _mean_scores(verdicts: DataFrame) -> Rows:
+def _mean_scores(verdicts: DataFrame, seed: int) -> Rows:
     """Return one row a stage: the mean score on each criterion, its interval over briefs, and how many were scored."""
     rows: dict[str, dict[str, Any]] = {}
-    for mean in comparisons.means(verdicts):
+    for mean in comparisons.means(verdicts, seed):
         row = rows.setdefault(mean.stage, {"stage": stage_name(mean.stage)})
         row[mean.criterion] = _points(mean)
     return list(rows.values())
@@ -104,14 +111,14 @@ def _points(mean: comparisons.Mean) -> str:
     return f"{mean.mean:.1f} ({around}n={mean.texts})"
 
 
-def _differences(verdicts: DataFrame, before: str) -> list[str]:
+def _differences(verdicts: DataFrame, before: str, seed: int) -> list[str]:
     """Say how every other stage differs from the one before training, on the briefs both have a score for.
 
     The first sentence speaks of all comparisons together: of many, some differ by chance alone.
     """
     if before not in set(verdicts["stage"]):
         return []
-    found = comparisons.differences(verdicts, before)
+    found = comparisons.differences(verdicts, before, seed=seed)
     return [comparisons.in_words(found), *(one.sentence for one in found)] if found else []
 
 

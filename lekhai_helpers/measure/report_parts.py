@@ -22,6 +22,7 @@ STAGE_NAMES = {"base": "the base model", "merged": "the merged base", "sft": "af
 STAGE_NAMES |= {"dpo": "after preference alignment (DPO)", "sft+grammar": "fine-tuned, held to the grammar"}
 CONTRACT = ("valid_tables", "stopped", "bengali_share", "mean_tokens")
 SHARES = ("valid_tables", "stopped")  # written as percent, as is everything that ends in "share"
+FILE = "gguf-"  # what the stages of the files of notebook 12 begin with
 POOLED = -1  # the ledger's layer for "all layers with learned weights"
 
 Rows = list[dict[str, Any]]
@@ -73,7 +74,7 @@ def _script(answers: DataFrame, stage: str, seeds: list[int]) -> Script | None:
 
 def stage_name(stage: str) -> str:
     """Return what a reader calls a stage."""
-    return STAGE_NAMES.get(stage, f"the file {stage[5:]}" if stage.startswith("gguf-") else stage)
+    return STAGE_NAMES.get(stage, f"the file {stage.removeprefix(FILE)}" if stage.startswith(FILE) else stage)
 
 
 def shown(value: Any, name: str = "") -> str:
@@ -161,7 +162,7 @@ def speed_rows(responses: DataFrame) -> Rows:
     Not for the files: a server writes several texts at once, so their seconds do not add up. Notebook 12 has those.
     """
     rows = []
-    for stage, part in responses[~responses["stage"].str.startswith("gguf-")].groupby("stage", sort=False):
+    for stage, part in responses[~responses["stage"].str.startswith(FILE)].groupby("stage", sort=False):
         tokens, seconds = int(part["tokens"].sum()), float(part["seconds"].sum())
         speed = round(tokens / seconds, 1) if seconds else None
         rows.append({"stage": stage_name(str(stage)), "texts": len(part), "tokens": tokens, "tokens_per_second": speed})

@@ -27,6 +27,9 @@ MIN_EXAMPLES = 2  # a tone with one example has none left when that one is held 
 class Skill:
     """How well held-out scripts are known: `rank` is the share of the wrong tones that stand below the right one.
 
+    Held out means that the classifier was not told the script's tone; how rare each group of letters is was counted in
+    all scripts, without their tones.
+
     Guessing gives 0.5. `p` is the share of shufflings of the tones among the `n` scripts with a rank at least as high,
     `right` the share of scripts whose tone came first of all.
     """
@@ -45,8 +48,8 @@ class Skill:
     def sentence(self) -> str:
         """Say it in words."""
         found = (
-            f"in scripts it has not read the right tone stands above {self.rank:.0%} of the others, first of all in "
-            f"{self.right:.0%} (n = {self.n}, guessing 50%, p = {self.p:.2f})"
+            f"in scripts whose tone it was not told the right tone stands above {self.rank:.0%} of the others, first "
+            f"of all in {self.right:.0%} (n = {self.n}, guessing 50%, p = {self.p:.2f})"
         )
         return found if self.shown else f"{found}: no better than guessing shown"
 
@@ -54,6 +57,8 @@ class Skill:
 class ToneClassifier:
     """Naive Bayes on weighted groups of 2 to 4 letters within words; every tone counts as equally common.
 
+    The weights (how rare a group is) are counted once in all texts, without their tones; a text that is left out is
+    left out of what is learned about tones, not of these weights.
     See Rennie et al. 2003, "Tackling the poor assumptions of naive Bayes text classifiers", for the weighting. Raises
     ValueError for fewer than two tones, or unless there are as many tones and ids as texts.
     """
@@ -73,7 +78,8 @@ class ToneClassifier:
         """Return how much more the text speaks for `tone` than for the others: above 0 it does, in natural logarithms.
 
         log s(tone) minus the log of the other tones' mean s, where log s is log p(tone | text) beyond what is usual.
-        `without`: ids of training texts that are not to have been read. Raises KeyError for a tone that is not known.
+        `without`: ids of training texts that the tones are not to have been learned from. Raises KeyError for a tone
+        that is not known.
         """
         logs = self._logs(text, without)
         if tone not in logs:
@@ -84,12 +90,12 @@ class ToneClassifier:
 
     @cached_property
     def held_out(self) -> dict[str, float]:
-        """Return for each training text the margin of its own tone, by a classifier that has not read it."""
+        """Return for each training text the margin of its own tone, by a classifier that was not told it."""
         rows = zip(self.ids, self.texts, self.tones, strict=True)
         return {name: self.margin(text, tone, frozenset({name})) for name, text, tone in rows if tone in self.known}
 
     def skill(self, seed: int = 0, rounds: int = 99) -> Skill:
-        """Return how well the classifier knows texts it has not read, a fifth of them held out at a time.
+        """Return how well the classifier knows texts whose tone it was not told, a fifth of them at a time.
 
         p by shuffling the tones: the held-out ranks depend on each other, and a bootstrap over them took labels given
         by lot for known in one case of eight. The true order is counted in (Phipson and Smyth 2010).

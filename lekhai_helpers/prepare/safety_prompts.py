@@ -1,8 +1,8 @@
 """Safe and unsafe-intent prompts for the Alignment Quality Index. Taught in notebook 11.
 
-``load_prompts()`` reads our own set, ``load_litmus`` and ``load_alignment_instructions`` read two public sets from a
-hub or from a folder. Our unsafe prompts say what a person wants and nothing on how it is done: the index reads what a
-model makes of the question, so no answer is ever written.
+``load_set(settings.aqi, seed)`` reads the set a recipe names: our own (`load_prompts`) or one of two public ones, from
+a hub or from a folder (`load_litmus`, `load_alignment_instructions`). Our unsafe prompts say what a person wants and
+nothing on how it is done: the index reads what a model makes of the question, so no answer is ever written.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lekhai_helpers.core.bengali import bengali_share, words
-from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.core.recipe import Aqi, data_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -59,6 +59,22 @@ class SafetyPrompt:
     def topic(self) -> str:
         """Name what the safe and the unsafe prompt of a pair share; a prompt without a partner is its own topic."""
         return self.id.removesuffix(f"-{self.side}")
+
+
+def load_set(aqi: Aqi, seed: int = 0) -> list[SafetyPrompt]:
+    """Return the prompts that `aqi.prompts` names, `aqi.per_side` of each side; `seed` chooses from a public set.
+
+    ``litmus`` and ``alignment-instructions`` come from their hub, ``litmus:FOLDER`` from a folder of the set's files;
+    anything else is a JSONL file, by its path or its name in the data folder. Raises PromptError.
+    """
+    name, _, folder = aqi.prompts.partition(":")
+    if name in PUBLIC_SETS:
+        where, load = PUBLIC_SETS[name]
+        return load(folder or where, aqi.per_side, seed)
+    try:
+        return load_prompts(aqi.prompts, aqi.per_side)
+    except FileNotFoundError as error:
+        raise PromptError(f"{error}; aqi.prompts takes a JSONL file or one of: {', '.join(PUBLIC_SETS)}") from None
 
 
 def load_prompts(file: str = "aqi_prompts.jsonl", per_side: int | None = None) -> list[SafetyPrompt]:
@@ -188,6 +204,13 @@ def load_alignment_instructions(
     pairs = list(whole.values())
     random.Random(seed).shuffle(pairs)
     return choose([prompt for pair in pairs for prompt in pair], per_side, where)
+
+
+# What a recipe may name instead of a file: where it is by default, and what reads it.
+PUBLIC_SETS: dict[str, tuple[str, Callable[[str, int, int], list[SafetyPrompt]]]] = {
+    "litmus": (LITMUS, load_litmus),
+    "alignment-instructions": (ALIGNMENT_INSTRUCTIONS, load_alignment_instructions),
+}
 
 
 def _shuffled(prompts: list[SafetyPrompt], seed: int) -> list[SafetyPrompt]:

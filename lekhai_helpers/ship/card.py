@@ -1,7 +1,7 @@
 """The model card: README.md of the exported model, with figures from the ledger and from nowhere else.
 
-Called by notebook 08: ``write_text(folder / "README.md", model_card(settings, ledger, figures))``. The text stands
-in ``model_card.md.j2``.
+Called by notebook 08: ``write_text(folder / "README.md", model_card(settings, ledger, figures))``; and by notebook 12
+for the GGUF files, when the judges have been asked as well. The text stands in ``model_card.md.j2``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ SFT_PHASE = "06_fine_tuning"
 _HUB_LICENCES = {"gemma", "apache-2.0", "mit", "llama3", "llama3.1", "llama3.2", "cc-by-4.0", "cc-by-nc-4.0"}
 
 
-def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | None = None) -> str:
+def model_card(
+    settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | None = None, gguf: str | None = None
+) -> str:
     """Return README.md for the exported model: a YAML header for the hub, and text for people.
 
     What was measured comes from `ledger` only; where nothing was measured the card says so. `figures` are further
     facts of the run by name, printed as they are, but for these: ``base_model`` (list of hub ids) and
     ``base_licence`` replace the recipe's where another base had to be used, ``merge_t`` (share of the structure
-    donor in the base, None for an unmerged base), ``datasets`` (list of hub ids the data can be had from).
+    donor in the base, None for an unmerged base), ``datasets`` (list of hub ids the data can be had from). With `gguf`,
+    the name of the recommended file, the card is for a folder of GGUF files with their Modelfile.
     """
     import jinja2
 
@@ -40,7 +43,7 @@ def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | 
     licence = facts.pop("base_licence", settings.export.base_licence)
     merge_t = facts.pop("merge_t", None)
     bases = facts.pop("base_model", None) or _hub_bases(settings, merged=merge_t is not None)
-    header = _header(settings, licence, bases, facts.pop("datasets", []))
+    header = _header(settings, licence, bases, facts.pop("datasets", []), gguf)
     text = (resources.files("lekhai_helpers.ship") / "model_card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -49,6 +52,7 @@ def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | 
     return environment.from_string(text).render(
         header=yaml.safe_dump(header, allow_unicode=True, sort_keys=False),
         settings=settings,
+        gguf=gguf,
         licence=licence,
         bases=bases,
         merge_t=merge_t,
@@ -62,7 +66,9 @@ def model_card(settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | 
     )
 
 
-def _header(settings: Settings, licence: str, bases: list[str], datasets: list[str]) -> dict[str, Any]:
+def _header(
+    settings: Settings, licence: str, bases: list[str], datasets: list[str], gguf: str | None
+) -> dict[str, Any]:
     """Return the metadata the hub reads. See https://huggingface.co/docs/hub/model-cards."""
     header: dict[str, Any] = {"language": [settings.language]}
     known = licence in _HUB_LICENCES
@@ -71,11 +77,9 @@ def _header(settings: Settings, licence: str, bases: list[str], datasets: list[s
         header["base_model"] = list(bases)
     if datasets:
         header["datasets"] = list(datasets)
-    return header | {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["bengali", "advertising", "lora", "unsloth", settings.recipe],
-    }
+    library = {} if gguf else {"library_name": "transformers"}
+    tags = ["bengali", "advertising", "lora", "unsloth", settings.recipe, *(["gguf"] if gguf else [])]
+    return header | library | {"pipeline_tag": "text-generation", "tags": tags}
 
 
 def _hub_bases(settings: Settings, merged: bool) -> list[str]:

@@ -79,9 +79,11 @@ comparisons.differences_table(counted, before, seed=settings.seed).round(2)
 
 # %% [markdown]
 # ### Key Concepts
-# **LLM-as-a-judge:** a larger model grades the texts of a smaller one. **Rubric:** the marking scheme, with words for
-# some marks, so that a 7 means the same twice. **Audit of a judge:** pairs whose better side is known, because the
-# worse side is the same script with one planted fault. Who cannot tell these apart need not be asked about the rest.
+# **LLM-as-a-judge:** a language model grades the texts of another one, or of its own kind. Usually the judge is the
+# larger of the two; of those that come along here none is, for both stand on the very base the writer grew from.
+# **Rubric:** the marking scheme, with words for some marks, so that a 7 means the same twice. **Audit of a judge:**
+# pairs whose better side is known, because the worse side is the same script with one planted fault. Who cannot tell
+# these apart need not be asked about the rest.
 #
 # *Interview question:* What is wrong with an LLM judge? *A good answer:* it likes long answers, the first of two, and
 # its own family's style. So: count what can be counted, swap the order, audit the judge on pairs with a known better
@@ -100,31 +102,31 @@ for name, words in settings.judge.criteria.items():
 #
 # ### Explanation
 # The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how
-# likely the embedded base finds the words, compared with scripts people wrote. *Structure* and *adherence* are counted.
-# *Tone* comes from a small classifier that has read the training rows only. Of *ideas* it has no measure, and says so.
+# likely the embedded base finds the words. *Structure* and *adherence* are counted, so a high mark for structure means
+# that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read the training
+# rows only. Of *ideas* it has no measure, so it is not asked for one.
+#
+# Every mark is a place among the training scripts: 4 to 10 inside their range, 1 to 3 outside. Mind the yardstick: the
+# tuned model learned from these same scripts, so if it copied them it would score well.
 
 # %%
 from lekhai_helpers.measure.judge_audit import load_pairs
 from lekhai_helpers.measure.likelihood_judge import likelihood_judge
 from lekhai_helpers.prepare.bases import embedded_base
 
-pairs = load_pairs(data_file("judge_audit.csv"))
+pairs = load_pairs(data_file(settings.judge.audit_file))
 first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
 first_judge.read_ahead([*responses["text"], *(side for pair in pairs for side in (pair.better, pair.worse))])
 print(first_judge.tone_skill.sentence if first_judge.tone_skill else "too few tones to learn from")
 
 # %% [markdown]
 # ### Explanation
-# One script, graded with its reasons. Every mark is a place among the scripts people wrote: 4 to 10 inside their range,
-# 1 to 3 outside.
+# So here, beside this judge, stands the copy share that notebook 06 counted for the fine-tuned model.
 
 # %%
-import pandas as pd
+from lekhai_helpers.measure import memorising
 
-pd.set_option("display.max_colwidth", 160)
-text = responses.query("stage == @kept").iloc[0]
-marks = first_judge.grade(text["text"], briefs[0], settings.judge.criteria)
-pd.DataFrame([vars(mark) for mark in marks]).set_index("criterion")[["status", "score", "reason"]]
+print(memorising.in_words(*phase.figures("06_fine_tuning")["copied"]))
 
 # %% [markdown]
 # ### Explanation
@@ -145,7 +147,8 @@ print("configured judge:", third_judge.name if third_judge else "none; the two j
 # ### Explanation
 # The audit, before any score is shown. Each judge gets pairs of a good script and the same script with one planted
 # fault, in both orders. It passes where it finds the better side clearly more often than a coin, changes at most three
-# choices in ten when the order changes, and uses more than two different marks. The first judge takes all pairs.
+# choices in ten when the order changes, and uses more than two different marks. The first judge takes all pairs. It
+# marks each text alone and compares the marks, so the order cannot change its choice: 0 flips are no merit of it.
 
 # %%
 from lekhai_helpers.measure.judge import family_of
@@ -158,35 +161,52 @@ audits[first_judge.name].table()
 
 # %% [markdown]
 # ### Explanation
-# The small talking judge takes only some of the pairs, because every answer costs it seconds; and while its server
-# runs, it also grades some texts of the kept stage. Every verdict is *scored*, *unparsable* (no answer in the agreed
-# form) or *failed* (no answer). Only scored ones count, and all three are reported.
+# The small talking judge takes only some of the pairs, because every answer costs it seconds. Few pairs make a wide
+# interval: one wrong choice can be enough to fail. While its server runs, it also grades some texts of the stage before
+# training and as many of the kept one, on the same briefs, for the comparison at the end. Every mark asked for is
+# *scored*, *unparsable* (an answer, but not in the agreed form) or *failed* (no mark was given, for the reason beside
+# it). Only scored ones count, and all three are reported.
 
 # %%
+import time
+
 from lekhai_helpers.core.run_folder import cache_folder, sha256
 from lekhai_helpers.measure.judge import grade_all, tally
 from lekhai_helpers.measure.local_judge import CONTEXT, local_judge
-from lekhai_helpers.prepare.bases import full_paths
-from lekhai_helpers.ship.quantize import LlamaServer
 
-gguf, some = full_paths()[0], responses.query("stage == @kept").head(settings.judge.local_texts)
 
 def ask_small_judge(server):
+    began = time.monotonic()
     judge = local_judge(server.address, "Gemma 3 270M", sha256(gguf), criteria, cache_folder() / "judge")
     found = audit(judge, pairs, criteria, settings.judge.audit_pairs, settings.seed, writer_family=writer)
-    return found, grade_all(judge, some, criteria, briefs=briefs)
+    return found, grade_all(judge, some, criteria, briefs=briefs), judge.usage, time.monotonic() - began
 
 # %% [markdown]
 # ### Explanation
 # Asked now. Where the embedded base is not on this machine, this judge is left out.
 
 # %%
-verdicts = {}
+from lekhai_helpers.prepare.bases import full_paths
+from lekhai_helpers.ship.quantize import LlamaServer
+
+gguf, two_stages = full_paths()[0], responses[responses["stage"].isin([before, kept])]
+some, verdicts = two_stages.groupby("stage", sort=False).head(settings.judge.local_texts), {}
 if gguf.exists():
     with LlamaServer(gguf, context=CONTEXT, slots=1) as server:
-        found, graded = ask_small_judge(server)
-    audits[found.judge], verdicts[found.judge] = found, graded
-    print(found.sentence, tally(graded), sep="\n")
+        small, graded, usage, seconds = ask_small_judge(server)
+    audits[small.judge], verdicts[small.judge] = small, graded
+    print(small.sentence, f"its marks: {tally(graded)}", sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# How small is this judge? By numbers: its file, what a call takes, and what the audit found on how many pairs. The
+# models usually asked to judge are far larger.
+
+# %%
+if gguf.exists():
+    pace = f"{seconds / usage.calls:.1f} seconds a call" if usage.calls else "every answer was kept from an earlier run"
+    print(f"{gguf.stat().st_size / 1e6:.0f} MB on disk; {pace}; {usage.sentence}")
+    print(small.table().loc[["all"], ["pairs", "by score", "by choice", "flipped"]].round(2).to_string())
 
 # %% [markdown]
 # ### Explanation
@@ -204,10 +224,12 @@ if third_judge:
 # %% [markdown]
 # ### Explanation
 # All audits side by side. *by score*: how often the better side got the higher marks; *by choice*: how often it was
-# chosen in both orders; *flipped*: choices that changed with the order. Read the warnings too: a judge that passes may
-# still be blind to one fault.
+# chosen in both orders; *flipped*: choices that changed with the order. In both shares a tie counts half, and a choice
+# that flipped is a tie. Read the warnings too: a judge that passes may still be blind to one fault.
 
 # %%
+import pandas as pd
+
 for name, found in audits.items():
     phase.ledger.add_audit(name, found.rows(), passed=found.passed, sentence=found.sentence)
     print(f"{name}: {'passed' if found.passed else 'FAILED'}", *found.warnings, sep="\n  ")
@@ -216,17 +238,30 @@ pd.DataFrame(overall).T
 
 # %% [markdown]
 # ### Explanation
-# Who leads? A configured judge, where there is one; else the one with the better audit: passed before failed, then the
-# share of pairs found by score. It grades the same number of texts of every stage.
+# Only now a mark is shown. One script, graded by the first judge, with its reasons. A judge is asked only for the
+# criteria it has a measure of (a talking one has a word on each).
 
 # %%
-def rank(name):
-    rows = {row["metric"]: row["value"] for row in audits[name].rows()}
-    return audits[name].passed, rows.get("accuracy by score") or 0.0
+from lekhai_helpers.measure.judge import asked_of
+
+pd.set_option("display.max_colwidth", 160)
+text = responses.query("stage == @kept").iloc[0]
+brief = next(brief for brief in briefs if brief.id == text["brief_id"])
+marks = first_judge.grade(text["text"], brief, asked_of(first_judge, criteria))
+pd.DataFrame([vars(mark) for mark in marks]).set_index("criterion")[["status", "score", "reason"]]
+
+# %% [markdown]
+# ### Explanation
+# Who leads the report? A configured judge, where there is one; else the one with the better audit. A judge that leads
+# has to grade all stages. The small talking judge would need too long for that and graded a part, so it cannot lead and
+# stands beside.
+
+# %%
+from lekhai_helpers.measure.judge_audit import leading
 
 judges = {judge.name: judge for judge in (first_judge, third_judge) if judge}
-leading = third_judge.name if third_judge else max(audits, key=rank)
-print(f"leading judge: {leading}")
+leader = leading(audits, third_judge.name if third_judge else None, list(judges))
+print(f"leading judge: {leader}")
 
 # %% [markdown]
 # ### Explanation
@@ -239,7 +274,7 @@ for name, judge in judges.items():
     verdicts[name] = grade_all(judge, chosen, criteria, briefs=briefs, concurrency=many)
 for name, rows in verdicts.items():
     phase.ledger.add_verdicts(name, rows)
-    print(f"{name}: {tally(rows)}")
+    print(f"{name}, marks: {tally(rows)}")
 
 # %% [markdown]
 # ### Explanation
@@ -247,7 +282,7 @@ for name, rows in verdicts.items():
 # scored of how many asked.
 
 # %%
-said = phase.ledger.verdicts().query("judge == @leading")
+said = phase.ledger.verdicts().query("judge == @leader and stage in @stages")
 comparisons.means_table(said, settings.seed).round(2)
 
 # %% [markdown]
@@ -271,7 +306,7 @@ from lekhai_helpers.measure.judge import heatmap_table
 
 industries = {brief.id: brief.industry for brief in briefs}
 means, numbers = heatmap_table(said.query("stage == @kept"), industries)
-print(audits[leading].sentence)
+print(audits[leader].sentence)
 heatmap(means, numbers)
 
 # %% [markdown]
@@ -290,14 +325,25 @@ pd.DataFrame(needs)
 # *alpha*: 1 is full agreement, 0 is chance).
 
 # %%
-from lekhai_helpers.core.notebook import is_interactive
 from lekhai_helpers.measure.agreement import agreement_table
+
+labels = phase.ledger.labels()
+agreement = agreement_table(phase.ledger.verdicts(), labels)
+print(f"{len(labels)} marks by people" + ("" if len(agreement) else ", so there is no agreement to show yet"))
+agreement.round(2)
+
+# %% [markdown]
+# ### Explanation
+# The panel: a text, a slider for each criterion, and no word of which stage wrote it. It is for an open notebook; in a
+# run without a reader only the number of waiting texts is said. After marking, run the cell above again.
+
+# %%
+from lekhai_helpers.core.notebook import is_interactive
 from lekhai_helpers.measure.labels import label_widget, open_tasks
 
-agreement = agreement_table(phase.ledger.verdicts(), phase.ledger.labels())
-tasks = open_tasks(responses, phase.ledger.labels(), "me", seed=settings.seed)
-print(f"{len(phase.ledger.labels())} marks by people; {len(tasks)} texts wait")
-label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive() else agreement
+tasks = open_tasks(responses, labels, "me", seed=settings.seed)
+print(f"{len(tasks)} texts wait to be marked")
+label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive() else None
 
 # %% [markdown]
 # ## Inside the model: the Alignment Quality Index
@@ -305,8 +351,8 @@ label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive()
 # ### Key Concepts
 # **Hidden state:** the row of numbers a layer holds while the model reads. **Cluster:** points that lie together.
 # **AQI** (Alignment Quality Index, arXiv 2506.13901): how far apart safe and unsafe requests lie inside the model, from
-# two known figures for clusters, *Xie-Beni* and *Calinski-Harabasz*. If they lie together, the model has no inner
-# difference to refuse by, however politely it answers.
+# two known figures for clusters, *Xie-Beni* and *Calinski-Harabasz*. If they lie together, these averages show no
+# difference between the two; the model may still hold one in a way that such averages do not see.
 #
 # *Interview question:* Can two models be compared by AQI? *A good answer:* only a model with its own fine-tuned self.
 # The value depends on size and build of the model and on the number of prompts, so across architectures it means
@@ -318,9 +364,9 @@ label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive()
 # wish and gives no instruction; the model only reads it, and nothing is answered.
 
 # %%
-from lekhai_helpers.prepare.safety_prompts import load_prompts, overview
+from lekhai_helpers.prepare.safety_prompts import load_set, overview
 
-prompts = load_prompts(settings.aqi.prompts, settings.aqi.per_side)
+prompts = load_set(settings.aqi, settings.seed)
 print(prompts[0].prompt, prompts[len(prompts) // 2].prompt, sep="\n")
 overview(prompts)
 
@@ -350,6 +396,7 @@ from lekhai_helpers.core.plots import aqi_layers
 from lekhai_helpers.measure.aqi_statistics import by_layer, record
 
 own = settings.aqi
+phase.ledger.clear_aqi()  # an earlier try may have had other layers or prompts
 layers = None if own.layers == "all" else own.layers
 for one in states:
     found = by_layer(one, prompts, layers, own.weight, own.bootstrap, own.permutations, settings.seed)
@@ -358,14 +405,15 @@ aqi_layers(phase.ledger.aqi())
 
 # %% [markdown]
 # ### Explanation
-# One figure for the whole model: the layers weighted. The weights are learned on half of the prompts, from the base,
-# and the figures are taken on the other half, so that nobody marks their own homework. *p* says how often shuffled
-# labels lie as far apart.
+# One figure for the whole model: the layers weighted. The weights are learned on a part of the prompts, from the base,
+# and the figures are taken on the others, so that nobody marks their own homework. *p* says how often labels given by
+# chance lie as far apart.
 
 # %%
 from lekhai_helpers.measure.aqi_compare import learn_pooling, pooled_figures
 
 pooling = learn_pooling(states[0], prompts, settings.seed)
+print(f"{len(prompts) - len(pooling.held)} prompts for the weights, {len(pooling.held)} for the figures")
 draws = own.weight, own.bootstrap, own.permutations, settings.seed
 pooled = {one.name: pooled_figures(one, prompts, pooling, *draws) for one in states}
 for name, table in pooled.items():
@@ -382,7 +430,7 @@ from lekhai_helpers.measure.aqi_compare import delta
 
 change = delta(*states, prompts, pooling, *draws[:2], seed=settings.seed)
 record(phase.ledger, kept, change, prefix="delta_")
-print(*dict.fromkeys(change["sentence"]), sep="\n")
+print(*change["sentence"], sep="\n")
 change.drop(columns="sentence").round(4)
 
 # %% [markdown]
@@ -411,12 +459,20 @@ aqi_clusters(picture(states, prompts, pooling))
 
 # %% [markdown]
 # ### Explanation
-# Beside it, what the leading judge says of the same two models (its marks are read as in G-Eval where the judge gives
-# probabilities). Inside and outside need not agree.
+# Beside Delta-AQI, what the judges say of the texts of the same two stages, each under the sentence of its audit. The
+# marks of a talking judge are read as in G-Eval (arXiv 2303.16634): not the number it writes, but the mean of all
+# numbers it might have written, by their probability; where an endpoint gives no probabilities, the number written.
+# Inside and outside need not agree.
 
 # %%
-marks = comparisons.means_table(said, settings.seed)
-marks[marks["stage"].isin([before, kept])].round(2)
+def both_stages(rows):
+    table = pd.DataFrame(rows)
+    return comparisons.means_table(table[table["stage"].isin([before, kept])], settings.seed)
+
+for name, rows in verdicts.items():
+    means_of = sum(row["how"] == "expectation" for row in rows)
+    print(f"{audits[name].sentence}; {means_of} of its {len(rows)} marks are read as in G-Eval")
+pd.concat({name: both_stages(rows) for name, rows in verdicts.items()}, names=["judge"]).round(2)
 
 # %% [markdown]
 # ### Explanation
@@ -431,20 +487,30 @@ assert abs(chi - from_xbi) <= 1e-6 * abs(chi)
 
 # %% [markdown]
 # ### Explanation
+# The database also keeps which stage goes on, for `lekhai ledger runs`.
+
+# %%
+for stage in ("sft", "dpo"):
+    phase.ledger.summarize(stage, "kept", stage == kept, note="1: notebook 10 kept this model; 0: it did not")
+
+# %% [markdown]
+# ### Explanation
 # Everything is written down for the report, and the manifest says that the phase is complete.
 
 # %%
 from lekhai_helpers.core.run_folder import write_json
+from lekhai_helpers.measure.report_parts import records
 
-own_rows = verdicts[leading]
-figures = {"counted": by_stage.round(4).to_dict(), "judge": leading, "trusted": audits[leading].passed}
+own_rows = verdicts[leader]
+figures = {"counted": by_stage.round(4).to_dict(), "judge": leader, "trusted": audits[leader].passed}
 figures |= {"scored": sum(row["status"] == "scored" for row in own_rows), "asked": len(own_rows)}
 figures |= {"audits": {name: found.sentence for name, found in audits.items()}, "comparisons": told}
-figures |= {"needs_data": needs, "aqi": list(dict.fromkeys(change["sentence"]))}
+figures |= {"needs_data": needs, "agreement": records(agreement), "aqi": list(change["sentence"])}
 manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json", figures)}, figures)
 
 # %% [markdown]
 # ## What this did not show
 # That the judges know good advertising: they were tested on planted faults, not on taste, and four of the six faults
-# are such that the same code can count them. No person has marked these scripts unless you did. And lying apart inside
-# is not the same as behaving well: AQI reads states, it does not watch what a model does.
+# are such that the same code can count them. A high mark of the first judge says "like the training scripts", whatever
+# they are worth. No person has marked these scripts unless you did. And lying apart inside is not the same as behaving
+# well: AQI reads states, it does not watch what a model does.

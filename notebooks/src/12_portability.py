@@ -4,7 +4,8 @@
 # **Goal.** Write the kept model as files that run in llama.cpp, Ollama and LM Studio, check that they read a
 # brief exactly as the notebook does, and find the smallest one that still does the job.
 #
-# **Needs** `kept_model` from notebook 10. **Makes** `gguf`: the files, a Modelfile, and the report of the whole run.
+# **Needs** `kept_model` from notebook 10, and `dataset` and `merged_base`. **Makes** `gguf`: the files, a Modelfile, a
+# model card, and the report of the whole run.
 
 # %% [markdown]
 # ### Explanation
@@ -156,6 +157,59 @@ quant_tradeoff(pd.DataFrame(table))
 
 # %% [markdown]
 # ### Explanation
+# What does making it smaller cost? Every file against the 16-bit one, which is the kept model itself in another form,
+# on the same briefs and by what code can count. (Base, fine-tuned and aligned model were set side by side in notebook
+# 11, on the development briefs.) Where an interval holds 0, the words are "no difference shown".
+
+# %%
+from lekhai_helpers.measure import comparisons
+from lekhai_helpers.measure.counting import counted_table
+
+written = [{"stage": f"gguf-{found['kind']}"} | row for found in examined for row in found["rows"]]
+against = comparisons.differences(counted_table(written, briefs), "gguf-f16", seed=settings.seed)
+told = [comparisons.in_words(against), *(one.sentence for one in against)]
+print(*told, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# Marks beside the counts: those of the first judge of notebook 11, which needs no key. Its yardstick is the scripts the
+# model learned from. It is asked only if it passed its audit in this run; the database knows.
+
+# %%
+from lekhai_helpers.measure.likelihood_judge import NAME, likelihood_judge
+
+audited = phase.ledger.audits().query("judge == @NAME and metric == 'passed'")
+trusted = bool(audited["value"].eq(1).any())
+print(*audited["note"] if len(audited) else [f"{NAME} was not audited in this run: notebook 11 does that"])
+
+# %% [markdown]
+# ### Explanation
+# It reads every text once; what it read before is kept.
+
+# %%
+from lekhai_helpers.measure.judge import grade_all, tally
+from lekhai_helpers.prepare.bases import embedded_base
+from lekhai_helpers.prepare.dataset import load_rows
+
+judge, verdicts = likelihood_judge(load_rows(phase.require("dataset")), embedded_base()), []
+if trusted:
+    judge.read_ahead(row["text"] for row in written)
+    verdicts = grade_all(judge, written, settings.judge.criteria, briefs=briefs)
+    phase.ledger.add_verdicts(judge.name, verdicts)
+print(f"marks: {tally(verdicts)}")
+
+# %% [markdown]
+# ### Explanation
+# Its marks, again against the 16-bit file.
+
+# %%
+graded = comparisons.differences(pd.DataFrame(verdicts), "gguf-f16", seed=settings.seed) if verdicts else []
+found = comparisons.in_words(graded) if graded else "not asked, for it has not passed an audit in this run"
+opinion = f"By the marks of {NAME}, each file against the 16-bit one: {found}"
+print(opinion, *(one.sentence for one in graded), sep="\n")
+
+# %% [markdown]
+# ### Explanation
 # The recommendation, by rule: the smallest file whose share of valid tables is at most 10 percentage points below
 # the 16-bit file's (80% allows 70%).
 # A small file can ruin a small model without any tool saying so, which is why the contract decides and not the size.
@@ -178,8 +232,7 @@ print(sample)
 # %% [markdown]
 # ### Explanation
 # For Ollama: a Modelfile with the template the model was trained with (where that is not our own, Ollama reads it from
-# the GGUF itself). Then `ollama create lekhai -f
-# Modelfile` and `ollama run lekhai` on your own machine.
+# the GGUF itself). Then `ollama create lekhai -f Modelfile` and `ollama run lekhai` on your own machine.
 
 # %%
 print(write_modelfile(folder, recommended["file"], settings, tokenizer.chat_template).read_text())
@@ -195,12 +248,31 @@ print(exl_sentence())
 
 # %% [markdown]
 # ### Explanation
+# The model card of notebook 08 was written before preference alignment, judges and files. So it is written again, for
+# the kept model and beside its files, with all that the database now holds; shown is what it says of the judges.
+
+# %%
+from lekhai_helpers.core.run_folder import write_text
+from lekhai_helpers.ship.card import model_card
+
+base, merged = load_pointer(phase.require("merged_base")), phase.figures("02_sutro_fusion")
+facts = {"base": base.title, "kept stage": phase.figures("10_preference_alignment")["kept"]}
+facts |= {"merge_t": merged.get("merge_t")}
+if base.licence != "see its model card":
+    facts["base_licence"] = base.licence
+card = model_card(settings, phase.ledger, facts, gguf=recommended["file"])
+write_text(folder / "README.md", card)
+print(card[card.index("### Judges") : card.index("## What it is not")])
+
+# %% [markdown]
+# ### Explanation
 # The check: same cuts, same form, every file loaded and answered. Then the manifest and the report of the whole run.
 
 # %%
 assert not wrong_cuts and not wrong_form, "the GGUF is not the same model: see the two checks above"
 assert all(len(found["rows"]) == len(briefs) * len(settings.evaluation.quant_seeds) for found in examined)
 figures = {"files": table, "recommended": recommended["file"], "token_differences": 0, "template_differences": 0}
+figures |= {"comparisons": told, "graded": opinion}
 manifest = phase.finish({"gguf": folder}, figures)
 
 # %% [markdown]

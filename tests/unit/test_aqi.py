@@ -19,16 +19,18 @@ from lekhai_helpers.measure.aqi import (
     calinski_harabasz,
     paper_aqi,
     published_aqi,
+    published_variant,
     separation,
     silhouette,
+    topics_of,
     two_cluster_identity,
     unsafe_of,
     xie_beni,
 )
-from lekhai_helpers.measure.aqi_compare import delta, halves, picture
+from lekhai_helpers.measure.aqi_compare import delta, learn_pooling, picture, points_of, pooled_figures, split
+from lekhai_helpers.measure.aqi_resampling import bootstrap_counts, shuffled_labels
 from lekhai_helpers.measure.aqi_statistics import (
     METRICS,
-    bootstrap_counts,
     by_layer,
     figures,
     interval,
@@ -49,6 +51,16 @@ def cloud(n: int = 40, dim: int = 6, apart: float = 1.0, seed: int = 0) -> tuple
     points = np.random.default_rng(seed).normal(size=(n, dim))
     points[unsafe, 0] += apart
     return points, unsafe
+
+
+def paired_cloud(pairs: int, dim: int, apart: float, topic: float, seed: int) -> tuple[np.ndarray, ...]:
+    """Return points of pairs that share `topic` times a vector of their own, their sides and their topics."""
+    dice = np.random.default_rng(seed)
+    shared = dice.normal(size=(pairs, dim)) * topic
+    points = np.concatenate([shared, shared]) + dice.normal(size=(2 * pairs, dim))
+    unsafe = np.arange(2 * pairs) >= pairs
+    points[unsafe, 0] += apart
+    return points, unsafe, np.tile(np.arange(pairs), 2)
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +154,29 @@ def test_two_sides_around_one_centre_are_not_apart_at_all():
     assert xie_beni(points, labels) == float("inf") and separation(points, labels) == 0
 
 
-def test_the_published_variant_gives_the_figures_of_a_public_run_back():
-    """Llama 3.1 8B in a public run: CHI_norm 59.68 and XB_norm on its floor of 10 make 34.84."""
-    found = published_aqi({"a": (0, 0.5), "llama": (59.68, 9), "b": (100, 0.6), "c": (50, 0.7)}).set_index("group")
-    assert found.loc["llama", ["chi_100", "xbi_100", "aqi"]].tolist() == pytest.approx([59.68, 10, 34.84])
-    assert found.loc["a", "chi_100"] == 0 and found.loc["b", "chi_100"] == 100
+# Llama 3.1 8B, LITMUS, 200 prompts of each axiom and side: CHI and XB as printed, and what the authors' code made of
+# them (kapilw25/multi_agent_alignment_drift, outputs/phase1_baseline_aqi/Llama3_8B, four decimals).
+PUBLIC_RUN = {
+    "Civility & Tolerance": (668.0163, 0.1489, 87.7896, 58.0107, 72.9002),
+    "Duty & Accountability": (714.1372, 0.1393, 100.0, 60.7711, 80.3856),
+    "Empathy & Helpfulness": (563.4249, 0.1766, 60.0992, 49.8533, 54.9762),
+    "Information Seeking": (425.5685, 0.2338, 23.6019, 33.4763, 28.5391),
+    "Justice & Rights": (336.4202, 0.2958, 0.0, 19.4019, 9.7009),
+    "Well-being & Peace": (582.8472, 0.1707, 65.2412, 51.6037, 58.4225),
+    "Wisdom & Knowledge": (566.5888, 0.1756, 60.9368, 50.1467, 55.5417),
+    "overall": (561.8440, 1.2450, 59.6806, 10.0, 34.8403),
+}
+
+
+def test_the_published_variant_gives_a_public_run_back_from_its_raw_figures():
+    """All eight rows, within what rounding XB to four decimals leaves open: a slip in any step would show."""
+    found = published_aqi({name: row[:2] for name, row in PUBLIC_RUN.items()}).set_index("group")
+    for name, (*_, chi, xbi, aqi) in PUBLIC_RUN.items():
+        assert found.loc[name, "chi_100"] == pytest.approx(chi, abs=1e-3)
+        assert found.loc[name, ["xbi_100", "aqi"]].tolist() == pytest.approx([xbi, aqi], abs=0.02)
+
+
+def test_the_weight_of_the_published_variant_is_the_share_of_chi():
     middle = published_aqi({"a": (1, 1), "b": (2, 2), "c": (3, 3)}, weight=0.25).set_index("group")
     assert middle.loc["b", "aqi"] == pytest.approx(50) and middle.loc["a", "xbi_100"] == pytest.approx(
         100 / (1 + np.exp(-1))
@@ -165,10 +195,19 @@ def test_axioms_are_measured_each_and_together_and_small_ones_left_out(prompts):
     points = states(prompts).values[:, 2]
     table = by_axiom(points, prompts)
     assert table["group"].tolist()[-1] == "overall" and len(table) == 8
-    assert table.set_index("group").loc["overall", "chi_100"] == 100
     few = load_prompts(per_side=8)
     assert by_group(states(few).values[:, 2], few)["group"].tolist() == ["overall"]
     assert by_group(points, prompts, "language")["n"].tolist() == [96, 96, 192]
+
+
+def test_the_published_variant_is_said_in_words_and_so_is_that_it_cannot_be_had(prompts):
+    """On eight prompts a side no axiom has three of each: the notebook must go on and say so."""
+    table, told = published_variant(states(prompts).values[:, 2], prompts)
+    best = table.iloc[:-1].sort_values("aqi").iloc[-1]
+    assert len(table) == 8 and f"highest axiom {best['group']} {best['aqi']:.1f}" in told and "this model alone" in told
+    few = load_prompts(per_side=8)
+    table, told = published_variant(states(few).values[:, 2], few)
+    assert table.empty and told.startswith("published variant not computed") and "take more prompts" in told
 
 
 def test_resamples_by_distances_are_the_indices_of_the_copied_points():
@@ -193,15 +232,61 @@ def test_the_interval_holds_the_figure_where_plain_percentiles_do_not():
     assert low < value < high
 
 
-def test_the_interval_covers_what_draws_of_as_many_prompts_give_on_average():
-    means = [separation(*cloud(60, 5, 1.5, seed)) for seed in range(400)]
+@pytest.mark.parametrize(
+    ("pairs", "dim", "apart", "topic"), [(8, 5, 1.5, 0), (30, 5, 1.5, 0), (30, 5, 1.5, 2), (30, 50, 3, 1)]
+)
+def test_the_interval_covers_what_draws_of_as_many_prompts_give_on_average(pairs, dim, apart, topic):
+    """An interval that holds 95 of 100 gives fewer than 88 once in hundreds of simulations."""
+
+    def of(points, unsafe, counts):
+        return resampled(points, unsafe, counts)["separation"]
+
+    whole = np.ones((1, 2 * pairs))
+    mean = np.mean([of(*paired_cloud(pairs, dim, apart, topic, seed)[:2], whole)[0] for seed in range(300)])
     hits = 0
     for seed in range(100):
-        points, unsafe = cloud(60, 5, 1.5, 1000 + seed)
-        drawn = resampled(points, unsafe, bootstrap_counts(unsafe, 200, seed))["separation"]
-        low, high = interval(separation(points, unsafe), drawn)
-        hits += low <= np.mean(means) <= high
-    assert 86 <= hits <= 100
+        points, unsafe, topics = paired_cloud(pairs, dim, apart, topic, 1000 + seed)
+        drawn = of(points, unsafe, bootstrap_counts(unsafe, 150, seed, topics))
+        low, high = interval(of(points, unsafe, whole)[0], drawn)
+        hits += low <= mean <= high
+    assert hits >= 88
+
+
+def test_pairs_are_drawn_whole_and_prompts_without_a_partner_within_their_side():
+    unsafe = np.array([0, 1, 0, 1, 0, 1, 0, 0, 1, 1], dtype=bool)
+    topics = np.array([0, 0, 1, 1, 2, 2, 3, 4, 5, 6])
+    counts = bootstrap_counts(unsafe, 200, 0, topics)
+    assert (counts[:, 0:6:2] == counts[:, 1:6:2]).all() and (counts[:, :6].sum(axis=1) == 6).all()
+    assert (counts[:, 6:8].sum(axis=1) == 2).all() and (counts[:, 8:].sum(axis=1) == 2).all()
+    assert not (counts[:, :6] == 3).any(), "three copies of one pair have no spread and no index"
+
+
+def test_labels_change_places_within_pairs_only():
+    unsafe = np.array([0, 1, 0, 1, 0, 0, 1], dtype=bool)
+    labels = shuffled_labels(unsafe, 300, 0, np.array([0, 0, 1, 1, 2, 3, 4]))
+    assert (labels[:, 0] != labels[:, 1]).all() and (labels[:, 2] != labels[:, 3]).all()
+    assert (labels[:, 4:].sum(axis=1) == 1).all()
+    assert 0.4 < labels[:, 0].mean() < 0.6 and len(np.unique(labels[:, 4:], axis=0)) == 3
+
+
+def test_what_a_pair_has_in_common_hides_no_difference():
+    """Topics lie farther apart than the sides: without pairs the same difference is lost in them."""
+    points, unsafe, topics = paired_cloud(30, 5, 1.5, 4, 0)
+    assert permutation_p(points, unsafe, 199, topics=topics) <= 0.01 < 0.2 < permutation_p(points, unsafe, 199)
+
+    def width(topics):
+        drawn = resampled(points, unsafe, bootstrap_counts(unsafe, 300, 0, topics))["separation"]
+        return np.subtract(*interval(0, drawn)[::-1])
+
+    assert width(topics) < 0.5 * width(None)
+
+
+def test_p_by_pairs_is_evenly_spread_where_the_sides_are_alike():
+    null = []
+    for seed in range(80):
+        points, unsafe, topics = paired_cloud(15, 3, 0, 2, seed)
+        null.append(permutation_p(points, unsafe, 99, seed, topics))
+    assert 0.4 < np.mean(null) < 0.6 and sum(p <= 0.05 for p in null) <= 10
 
 
 def test_p_is_small_where_sides_differ_and_evenly_spread_where_they_do_not():
@@ -230,33 +315,79 @@ def test_the_layer_that_knows_stands_out_and_the_others_do_not(prompts):
         by_layer(states(prompts), prompts, layers=[4])
 
 
-def test_halves_keep_pairs_whole_and_are_equal_in_every_way(prompts):
-    first, second = halves(prompts, seed=5)
-    assert len(first) == len(second) == 96 and set(first).isdisjoint(second)
-    assert {prompts[i].topic for i in first}.isdisjoint(prompts[i].topic for i in second)
-    for half in (first, second):
-        assert sum(prompts[i].side == "safe" for i in half) == 48
-        assert 44 <= sum(prompts[i].language == "bn" for i in half) <= 52
-    assert halves(prompts, seed=6)[0] != first
+def test_weights_are_learned_on_a_third_and_64_and_64_prompts_carry_the_figures(prompts):
+    """Halves left 48 of each side for the headline figure, fewer than anyone asked for."""
+    learn, measure = split(prompts, seed=5)
+    assert sorted(learn + measure) == list(range(192))
+    assert {prompts[i].topic for i in learn}.isdisjoint(prompts[i].topic for i in measure)
+    for part, a_side in ((learn, 32), (measure, 64)):
+        assert [sum(prompts[i].side == side for i in part) for side in ("safe", "unsafe")] == [a_side, a_side]
+        assert abs(sum(prompts[i].language == "bn" for i in part) - a_side) <= 6
+        assert len({prompts[i].axiom for i in part}) == 7
+    assert split(prompts, seed=6)[0] != learn
+    few = load_prompts(per_side=8)
+    assert [len(part) for part in split(few)] == [6, 10]
 
 
-def test_halves_of_prompts_without_partners_have_both_sides_too(prompts):
+def test_prompts_without_partners_are_split_with_both_sides_too(prompts):
     single = [replace(prompt, id=f"litmus-{number}") for number, prompt in enumerate(prompts)]
-    first, second = halves(single)
-    assert [sum(single[i].side == "safe" for i in half) for half in (first, second)] == [48, 48]
+    parts = split(single)
+    assert [sum(single[i].side == "safe" for i in part) for part in parts] == [32, 64]
+    assert [len(part) for part in parts] == [64, 128]
+
+
+def test_all_figures_of_prompts_in_pairs_are_taken_by_pairs(prompts):
+    """The loaders know the pairs; a figure that forgot to pass them on would be the one without topics."""
+    pooling = learn_pooling(states(prompts), prompts)
+    kept = [prompts[i] for i in pooling.held]
+    points = pooling.layers.pool(states(prompts).values[list(pooling.held)])
+    by_pairs = figures(points, unsafe_of(kept), draws=40, permutations=40, topics=topics_of(kept))
+    found = pooled_figures(states(prompts), prompts, pooling, draws=40, permutations=40)
+    assert found["low"].tolist()[:4] == pytest.approx([row["low"] for row in by_pairs][:4])
+    assert set(found["n"]) == {128} and np.bincount(topics_of(kept)).tolist() == [2] * 64
+    assert found["value"].tolist() == pytest.approx([row["value"] for row in by_pairs])
+    change = delta(states(prompts), states(prompts, "sft", seed=1), prompts, pooling, draws=40).set_index("metric")
+    counts = bootstrap_counts(unsafe_of(kept), 40, 0, topics_of(kept))
+    drawn = [
+        resampled(points_of(states(prompts, seed=seed), prompts, pooling)[0], unsafe_of(kept), counts)["separation"]
+        for seed in (0, 1)
+    ]
+    low, high = interval(change.loc["separation", "value"], drawn[1] - drawn[0])
+    assert change.loc["separation", ["low", "high"]].tolist() == pytest.approx([low, high])
+
+
+def test_the_layers_of_prompts_in_pairs_are_tested_by_pairs(prompts):
+    """The topics lie far apart here: with labels shuffled over all of them nothing is found."""
+    topics = topics_of(prompts)
+    shared = np.random.default_rng(3).normal(size=(topics.max() + 1, 1, 12)).astype(np.float32)
+    base = states(prompts, apart=1)
+    base = replace(base, values=base.values + 8 * shared[topics])
+    rows = by_layer(base, prompts, [2], draws=40, permutations=99).set_index("metric")
+    assert rows.loc["permutation_p", "value"] == pytest.approx(0.01)
+    assert permutation_p(base.values[:, 2], unsafe_of(prompts), 99) > 0.2
+    assert rows.loc["separation", "high"] < 2 * rows.loc["separation", "value"]
+
+
+def test_too_few_prompts_have_no_interval_rather_than_one_of_no_width(prompts):
+    few = load_prompts(per_side=4)
+    with pytest.raises(AqiError, match="4 safe and 4 unsafe prompts: 5 of each side are the least"):
+        by_layer(states(few), few, draws=5, permutations=5)
 
 
 def test_a_model_compared_with_itself_shows_no_difference(prompts):
     same = states(prompts)
     found = delta(same, replace(same, name="sft"), prompts, at=2, draws=50)
     assert (found[["value", "low", "high"]] == 0).all(axis=None)
-    assert found["sentence"].str.startswith("no difference shown between base and sft").all()
+    assert found["sentence"][0].startswith("separation (1/XBI): no difference shown between base and sft (+0, ")
+    assert found["sentence"].str.contains("n = 192 prompts").all() and found["sentence"].is_unique
 
 
 def test_a_model_whose_sides_lie_farther_apart_is_said_to_and_the_other_way_round(prompts):
     base, tuned = states(prompts, apart=1), states(prompts, "sft", apart=4)
     up = delta(base, tuned, prompts, at=2, draws=200).set_index("metric")
-    assert (up["low"] > 0).all() and up.loc["separation", "sentence"].endswith("farther apart in sft than in base")
+    assert (up["low"] > 0).all() and "farther apart in sft than in base" in up.loc["separation", "sentence"]
+    for metric, name in zip(METRICS, ("separation", "silhouette", "Calinski", "AQI by the paper"), strict=True):
+        assert up.loc[metric, "sentence"].startswith(name), "a sentence without its figure's name may be read for any"
     down = delta(tuned, replace(base, name="late"), prompts, at=2, draws=200).set_index("metric")
     assert down.loc["silhouette", "high"] < 0 and "closer together in late" in down.loc["silhouette", "sentence"]
     assert down.loc["separation", "value"] == pytest.approx(-up.loc["separation", "value"])

@@ -14,7 +14,10 @@ from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ["", "doctor", "run", "write", "publish", "report", "data", "data check", "ledger", "ledger runs", "judge", "judge audit"]
+VERBS = [
+    *("", "doctor", "run", "write", "publish", "report", "data", "data check"),
+    *("ledger", "ledger runs", "judge", "judge audit"),
+]
 
 
 def call(*words: str) -> subprocess.CompletedProcess:

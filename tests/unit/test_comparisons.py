@@ -66,7 +66,7 @@ def test_only_shared_briefs_are_compared():
     found = differences(
         table({"base": briefs([1] * 8), "sft": [*briefs([2] * 6), ("other", 10), ("b7", None)]}), "base"
     )[0]
-    assert found.briefs == 6 and found.difference == 1.0
+    assert found.briefs == 6 and found.difference == 1.0 and "every brief alike" in found.sentence
 
 
 def test_stages_without_a_common_brief_are_not_compared():
@@ -116,7 +116,7 @@ def test_a_stage_that_is_not_there_is_named():
 
 def test_all_stages_of_the_chain_are_compared_with_the_base():
     names = ("base", "merged", "sft", "dpo", "quantised")
-    stages = {name: briefs(np.arange(8) % 3 + place) for place, name in enumerate(names)}
+    stages = {name: briefs((np.arange(8) + (place > 0)) % 3 + 3 * place) for place, name in enumerate(names)}
     both = pd.concat([table(stages), table(stages, "fluency")])
     found = differences_table(both, "base")
     assert list(found["second"]) == ["merged", "merged", "sft", "sft", "dpo", "dpo", "quantised", "quantised"]
@@ -127,12 +127,38 @@ def test_all_stages_of_the_chain_are_compared_with_the_base():
 def test_many_comparisons_are_summed_up_with_chance_in_mind():
     dice = np.random.default_rng(3)
     same = table({name: briefs(dice.normal(5, 1, 12)) for name in ("base", "sft")})
-    assert in_words(differences(same, "base")) == "no difference shown in any of 1 comparisons"
-    rising = table({"base": briefs([1] * 8), "sft": briefs([2] * 8), "dpo": briefs([2] * 8)})
+    assert in_words(differences(same, "base")) == "no difference shown in any of 1 comparisons with an interval"
+    rising = table({"base": briefs([1] * 8), "sft": briefs([2, 3] * 4), "dpo": briefs([3, 2] * 4)})
     assert in_words(differences(rising, "base")) == (
-        "2 of 2 comparisons show a difference; at 95% each, about 0.1 of 2 would differ by chance alone"
+        "2 of 2 comparisons show a difference; if no stage differed, one in twenty, here 0.1, would be expected to by "
+        "chance alone, and somewhat more where briefs are few"
     )
+    many = table({"base": briefs([1] * 60), "sft": briefs([2, 3] * 30)})
+    assert in_words(differences(many, "base")).endswith("by chance alone")
     assert "too few briefs" in in_words(differences(table({"base": briefs([1]), "sft": briefs([2])}), "base"))
+
+
+@pytest.mark.parametrize("gap", [0.0, 1.0, 0.1])
+def test_briefs_that_all_say_the_same_give_no_interval_of_no_width(gap):
+    """Drawing from equal gaps gave +1.00 to +1.00, as if eight briefs left no doubt at all; 0.1 rounds differently."""
+    (found,) = differences(table({"base": briefs(range(8)), "sft": briefs(np.arange(8) + gap)}), "base")
+    assert (found.low, found.high, found.shown) == (None, None, "every brief alike: no interval")
+    assert found.sentence == f"tone: every brief alike: no interval (sft {gap:+.2f}, n = 8 briefs)"
+    assert in_words([found]) == (
+        "no difference shown in any of 0 comparisons with an interval; in 1 more every brief says the same, so there "
+        "is no interval"
+    )
+
+
+@pytest.mark.parametrize("n", [6, 12, 20])
+def test_few_briefs_give_an_interval_wide_enough(n):
+    """Plain percentiles held the true mean 86 times of 100 with six briefs."""
+    dice = np.random.default_rng(n)
+    hits = 0
+    for _ in range(200):
+        (found,) = means(table({"sft": briefs(dice.normal(5, 2, n))}), rounds=1000)
+        hits += found.low <= 5 <= found.high
+    assert hits / 200 >= 0.91
 
 
 def test_intervals_are_the_same_every_time():

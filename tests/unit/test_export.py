@@ -266,6 +266,16 @@ def test_the_card_says_what_the_audits_of_the_judges_found(ledger):
     assert "- unaudited: not audited" in card
 
 
+def test_the_card_of_the_gguf_files_says_how_those_are_used(ledger):
+    """Beside GGUF files the lines for Transformers name a folder that is not there."""
+    card = export.model_card(resolve("lekhai", "cpu"), ledger, {"kept stage": "dpo"}, gguf="lekhai-q8_0.gguf")
+    assert "`lekhai-q8_0.gguf`" in card and "ollama create lekhai" in card and "| kept stage | dpo |" in card
+    assert "AutoModel" not in card and "library_name" not in header_of(card) and "gguf" in header_of(card)["tags"]
+    plain = export.model_card(resolve("lekhai", "cpu"), ledger)
+    assert "ollama" not in plain and "gguf" not in header_of(plain)["tags"]
+    assert header_of(plain)["library_name"] == "transformers"
+
+
 def test_the_card_says_where_nobody_judged_and_what_it_must_not_be_used_for(ledger):
     card = export.model_card(resolve("lekhai", "cpu"), ledger)
     assert "No judge was asked" in card and "must not be used" in card

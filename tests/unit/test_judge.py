@@ -5,7 +5,16 @@ import time
 
 import pytest
 
-from lekhai_helpers.measure.judge import Score, family_of, grade_all, heatmap_table, pairwise, tally
+from lekhai_helpers.measure.judge import (
+    Score,
+    family_of,
+    grade_all,
+    heatmap_table,
+    not_asked_of,
+    pairwise,
+    rubric_of,
+    tally,
+)
 from lekhai_helpers.prepare.dataset import Brief
 
 BRIEF = Brief("b1", "চা", "শান্ত", 15, "ধোঁয়াতলা", "চা", "ধোঁয়াতলা চায়ের ছবি")
@@ -15,7 +24,7 @@ CRITERIA = {"fluency": "1 broken, 10 natural"}
 class Stub:
     """A judge that says what it is told to."""
 
-    name, family = "stub", ""
+    name, family, measures, identity = "stub", "", None, ""
 
     def __init__(self, choose=None, grade=None):
         self.choose, self._grade = choose, grade
@@ -85,6 +94,30 @@ def test_a_text_without_its_brief_is_refused():
     rows = [{"stage": "sft", "brief_id": "elsewhere", "seed": 1, "text": "t"}]
     with pytest.raises(KeyError, match="elsewhere"):
         grade_all(Stub(), rows, CRITERIA, briefs=[BRIEF])
+
+
+def test_a_judge_is_not_asked_for_what_it_has_no_measure_of_and_that_is_told_once():
+    """Every text had a "failed" verdict on its idea, and the tally read as if an endpoint had been down."""
+    judge = Stub(grade=lambda text, brief, criteria: [Score(name, "scored", 5.0, "") for name in criteria])
+    judge.measures = ("fluency", "tone")
+    criteria, lines = CRITERIA | {"idea": "1 none, 10 new"}, []
+    rows = [{"stage": "sft", "brief_id": "b1", "seed": n, "text": "t"} for n in range(3)]
+    verdicts = grade_all(judge, rows, criteria, lines.append, briefs=[BRIEF])
+    assert [row["criterion"] for row in verdicts] == ["fluency"] * 3
+    assert not_asked_of(judge, criteria) == ["idea"]
+    assert [line for line in lines if "idea" in line] == ["stub has no measure of idea, so it is not asked"]
+    assert tally(verdicts) == "3 of 3 scored"
+
+
+def test_the_rubric_changes_with_what_is_asked_and_with_the_judge():
+    judge, other = Stub(), Stub()
+    assert rubric_of(judge, CRITERIA) == rubric_of(other, dict(CRITERIA))
+    other.identity = "other weights"
+    assert rubric_of(other, CRITERIA) != rubric_of(judge, CRITERIA)
+    assert rubric_of(judge, {"fluency": "other anchors"}) != rubric_of(judge, CRITERIA)
+    assert rubric_of(judge, CRITERIA | {"tone": "x"}) != rubric_of(judge, CRITERIA)
+    judge.measures = ("fluency",)
+    assert rubric_of(judge, CRITERIA | {"tone": "x"}) == rubric_of(judge, CRITERIA)
 
 
 def test_all_three_states_are_counted():

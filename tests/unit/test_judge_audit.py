@@ -6,8 +6,10 @@ import pytest
 
 from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.measure import audit_figures as figures
+from lekhai_helpers.measure.evaluation import wilson
 from lekhai_helpers.measure.judge import Score
-from lekhai_helpers.measure.judge_audit import AuditError, audit, load_pairs, some
+from lekhai_helpers.measure.judge_audit import AuditError, audit, leading, load_pairs
+from lekhai_helpers.measure.judge_pairs import some
 
 CRITERIA = {name: "1 bad, 10 good" for name in ("fluency", "structure", "tone", "adherence", "idea")}
 PAIRS = load_pairs(data_file("judge_audit.csv"))
@@ -17,6 +19,8 @@ DEFECT = {pair.worse: pair.defect for pair in PAIRS}
 
 class Stub:
     """A judge made of two functions: one gives a mark to a text, one chooses between two."""
+
+    measures, identity = None, ""
 
     def __init__(self, mark, choose=None, family="", name="stub"):
         self.mark, self.name, self.family = mark, name, family
@@ -106,7 +110,7 @@ def test_a_judge_blind_to_one_defect_passes_and_is_told_to_be_blind():
 
     found = judged(Stub(blind))
     assert found.passed
-    assert found.unseen == ["dull_copy (50% of 10 (24% to 76%))"]
+    assert found.unseen == ["dull_copy (50% of 10 (39% to 61%))"]
     assert any("not shown to notice dull_copy" in warning for warning in found.warnings)
 
 
@@ -166,6 +170,96 @@ def test_a_criterion_that_a_judge_never_scores_is_named_and_left_out_of_the_mean
     found = judged(NoIdeas(varied))
     assert found.passed
     assert found.warnings == ["it has no score for idea: this judge has no measure of ideas"]
+
+
+def test_a_criterion_without_a_measure_is_not_asked_for_and_told_once():
+    asked = []
+
+    class Counts(Stub):
+        measures = ("fluency", "tone")
+
+        def grade(self, text, brief, criteria):
+            asked.append(tuple(criteria))
+            return super().grade(text, brief, criteria)
+
+    found = judged(Counts(varied), limit=6)
+    assert set(asked) == {("fluency", "tone")}
+    told = [warning for warning in found.warnings if "no measure" in warning]
+    assert told == [
+        f"it has no measure of {name} and is not asked for it" for name in ("structure", "adherence", "idea")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "ties", "n", "proved"),
+    [
+        (12, 48, 60, True),  # 12 of 12 decided: as 36 of 60 successes they proved nothing
+        (6, 54, 60, True),  # 6 of 6: by a sign test p = 0.03
+        (5, 55, 60, False),  # 5 of 5: p = 0.06
+        (0, 60, 60, False),
+        (30, 0, 60, False),
+        (54, 0, 60, True),
+        (20, 20, 60, False),
+    ],
+)
+def test_ties_are_neither_half_a_proof_nor_half_a_doubt(right, ties, n, proved):
+    accuracy = figures.Accuracy(n, right, ties)
+    low, high = accuracy.interval
+    assert accuracy.above_chance is proved
+    assert 0 <= low <= accuracy.share <= high <= 1
+
+
+def test_the_interval_of_a_share_with_ties_holds_the_truth_about_as_often_as_it_says():
+    """95 of 100, whatever the share of ties: drawn 400 times each."""
+    dice = random.Random(4)
+    for chances in ((0.5, 0.3, 0.2), (0.2, 0.7, 0.1), (0.8, 0.0, 0.2), (0.3, 0.4, 0.3)):
+        truth, held = chances[0] + chances[1] / 2, 0
+        for _ in range(400):
+            drawn = dice.choices(["right", "tie", "wrong"], chances, k=30)
+            low, high = figures.Accuracy(30, drawn.count("right"), drawn.count("tie")).interval
+            held += low <= truth <= high
+        assert 0.925 <= held / 400 <= 0.985, chances
+
+
+def test_without_ties_the_interval_is_wilsons():
+    for right in range(11):
+        assert figures.Accuracy(10, right, 0).interval == pytest.approx(wilson(right, 10))
+
+
+def test_nothing_answered_says_nothing():
+    accuracy = figures.Accuracy(0, 0, 0)
+    assert accuracy.interval == (0.0, 1.0) and not accuracy.above_chance and str(accuracy) == "nothing answered"
+
+
+def test_who_leads_is_decided_by_what_was_proved():
+    """Six right of six pairs once led before 54 of 60."""
+
+    def mistaken(text):
+        return 2 if text in {pair.better for pair in PAIRS[:6]} else varied(text)
+
+    many, few = judged(Stub(mistaken, name="many")), judged(Stub(varied, name="few"), limit=6)
+    assert figures.by_score(many.answers).share == 0.9 and figures.by_score(few.answers).share == 1
+    assert many.passed and few.passed and few.proved < many.proved
+    audits = {"few": few, "many": many}
+    assert leading(audits) == "many"
+    assert leading(audits, candidates={"few"}) == "few"
+    assert leading(audits, configured="few") == "few"
+
+
+def test_one_that_passed_leads_before_one_that_failed_with_better_marks():
+    failed = judged(Stub(varied, lambda one, other: "first", name="failed"))
+    passed = judged(Stub(varied, name="passed"), limit=12)
+    assert failed.proved > passed.proved and not failed.passed
+    assert leading({"failed": failed, "passed": passed}) == "passed"
+    assert leading({"failed": failed, "passed": passed}, configured="failed") == "failed"
+
+
+def test_without_a_judge_that_may_lead_it_is_told():
+    found = judged(Stub(varied), limit=6)
+    with pytest.raises(AuditError, match="no judge can lead"):
+        leading({"stub": found}, candidates=[])
+    with pytest.raises(AuditError, match="gpt cannot lead"):
+        leading({"stub": found}, configured="gpt")
 
 
 def test_a_limit_takes_as_many_of_each_defect():

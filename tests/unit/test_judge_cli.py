@@ -19,7 +19,7 @@ RESPONSE = {
 class Always:
     """A judge that gives seven to everything and takes the first."""
 
-    name, family, usage = "always", "google", Usage()
+    name, family, measures, identity, usage = "always", "google", None, "", Usage()
 
     def grade(self, text, brief, criteria):
         return [Score(name, "scored", 7.0, "") for name in criteria]
@@ -57,6 +57,14 @@ def test_an_audit_that_fails_says_so_ends_with_one_and_stands_in_the_ledger(monk
     assert "one family (google)" in answer.output and "0 calls" in answer.output
     with run.open_ledger() as ledger:
         assert ledger.audits().iloc[0][["judge", "metric", "value"]].to_list() == ["always", "passed", 0.0]
+
+
+def test_the_pairs_are_those_of_the_settings(monkeypatch, tmp_path):
+    monkeypatch.setattr(judge_client, "configured", lambda settings: Always())
+    own = tmp_path / "own.csv"
+    own.write_text("id,better\n1,x\n", encoding="utf-8")
+    answer = call("audit", "--set", f"judge.audit_file={own}")
+    assert answer.exit_code == 1 and "own.csv lacks the columns" in answer.output
 
 
 def test_marks_are_asked_for_and_saved(run):

@@ -212,7 +212,9 @@ def test_an_address_that_is_no_api_is_told(endpoint, judge, answer):
     endpoint.says(answer)
     scores = grade(judge)
     assert states(scores) == [("failed", None)] * 2
-    assert endpoint.url in scores[0].reason
+    assert (
+        f"{endpoint.url.removesuffix('/v1')} answers, but not as" in scores[0].reason or "no JSON" in scores[0].reason
+    )
 
 
 def test_an_endpoint_that_is_down_is_not_asked_a_hundred_times(tmp_path):
@@ -278,7 +280,7 @@ def test_no_key_and_no_address_is_no_judge(environment):
 
 def test_a_key_alone_means_openai(environment):
     environment.setenv("OPENAI_API_KEY", KEY)
-    judge = configured(SETTINGS)
+    judge = configured(SETTINGS.model_copy(update={"prices": {"gpt-4o": [2.5, 10.0]}}))
     assert (judge.model, judge.base_url, judge.api_key) == ("gpt-4o", "https://api.openai.com/v1", KEY)
     assert judge.price == (2.5, 10.0) and judge.family == "openai"
 
@@ -338,10 +340,11 @@ def test_what_was_scored_before_the_endpoint_went_down_is_not_asked_again(endpoi
     assert (again.usage.calls, again.usage.cached) == (5, 3)
 
 
-def test_a_damaged_file_in_the_cache_costs_one_call(endpoint, judge):
+@pytest.mark.parametrize("left", [b"", b"{", b"null", b"[]", b'{"reply": 1}', b'{"reply": "{}"}', b"\xff"])
+def test_a_damaged_file_in_the_cache_costs_one_call(endpoint, judge, left):
     endpoint.says(GOOD)
     grade(judge)
-    next(judge.cache.iterdir()).write_text("{", encoding="utf-8")
+    next(judge.cache.iterdir()).write_bytes(left)
     assert states(grade(judge)) == [("scored", 7.0), ("scored", 9.0)]
     assert len(endpoint.requests) == 2
 
@@ -352,6 +355,120 @@ def test_a_local_server_at_another_port_finds_its_answers_again(endpoint, tmp_pa
         judge = Judge("m", endpoint.url + "/" * port, KEY, cache=tmp_path, identity="weights of today")
         assert states(grade(judge)) == [("scored", 7.0), ("scored", 9.0)]
     assert len(endpoint.requests) == 1
+
+
+def test_scores_of_a_partly_broken_reply_are_kept_for_a_worse_day(endpoint, tmp_path):
+    """The endpoint went down before the second run, and what the first had scored was failed again."""
+    half = json.dumps({"fluency": {"reason": "x", "score": 7}, "tone": {"reason": "y", "score": "good"}})
+    endpoint.says(half, "prose", _error(500), GOOD)
+
+    def again():
+        return states(grade(Judge("m", endpoint.url, KEY, cache=tmp_path, max_retries=0)))
+
+    assert again() == [("scored", 7.0), ("unparsable", None)]
+    assert again() == [("scored", 7.0), ("unparsable", None)]
+    assert again() == [("scored", 7.0), ("failed", None)]
+    assert again() == again() == [("scored", 7.0), ("scored", 9.0)]
+    assert len(endpoint.requests) == 4
+
+
+# --- nothing raises
+
+
+def _changed(**parts):
+    """Return a good completion with parts of it replaced: of the body, of its choice, of its message."""
+    status, text, kind = _completion(GOOD)
+    body = json.loads(text)
+    for where in (body, body["choices"][0], body["choices"][0]["message"]):
+        where |= {name: value for name, value in parts.items() if name in where}
+    return status, json.dumps(body), kind
+
+
+@pytest.mark.parametrize("usage", [{}, None, {"prompt_tokens": None, "completion_tokens": "9"}, 7, []])
+def test_an_odd_count_of_tokens_is_no_count(endpoint, tmp_path, usage):
+    """With "usage": {} the judge multiplied None by a price."""
+    endpoint.says(_changed(usage=usage))
+    judge = Judge("m", endpoint.url, KEY, price=(1.0, 1.0))
+    assert states(grade(judge)) == [("scored", 7.0), ("scored", 9.0)]
+    assert judge.usage.cost is None
+
+
+@pytest.mark.parametrize(
+    "parts", [{"content": [{"text": "x"}]}, {"message": None}, {"message": "x"}, {"choices": [None]}, {"choices": "x"}]
+)
+def test_a_reply_of_another_shape_is_failed_and_told(endpoint, judge, parts):
+    endpoint.says(_changed(**parts))
+    scores = grade(judge)
+    assert states(scores) == [("failed", None)] * 2 and "OpenAI-compatible API" in scores[0].reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"token": "8"}],
+        [{"token": "8", "logprob": None, "bytes": None, "top_logprobs": []}],
+        [{"token": "8", "logprob": float("nan"), "bytes": None, "top_logprobs": []}],
+        [{"token": "8", "logprob": 1e9, "bytes": None, "top_logprobs": []}],
+        [{"token": "8", "logprob": 0.0, "bytes": [999], "top_logprobs": []}],
+        [None],
+        "8",
+    ],
+)
+def test_odd_log_probabilities_leave_the_number_written(endpoint, judge, content):
+    endpoint.says(_changed(logprobs={"content": content, "refusal": None}))
+    assert [(score.score, score.how) for score in grade(judge)] == [(7.0, "written"), (9.0, "written")]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[bad/v1",
+        "http://127.0.0.1:999999/v1",
+        "http://a\x00b/v1",
+        "not an address",
+        "http://u:secret@127.0.0.1:9/v1",
+    ],
+)
+def test_an_address_that_is_none_is_failed_and_shows_no_password(address):
+    scores = grade(Judge("m", address, KEY, max_retries=0, timeout=2))
+    assert states(scores) == [("failed", None)] * 2
+    assert "address" in scores[0].reason and "secret" not in scores[0].reason
+
+
+@pytest.mark.parametrize("key", ["চাবি-গোপন-১২৩", "sk-two\nlines"])
+def test_a_key_of_odd_letters_is_failed_told_and_not_shown(endpoint, key):
+    endpoint.says(GOOD)
+    scores = grade(Judge("m", endpoint.url, key))
+    assert states(scores) == [("failed", None)] * 2
+    assert "the key holds letters that no key has" in scores[0].reason and key not in scores[0].reason
+    assert not endpoint.requests
+
+
+def test_half_a_character_in_a_text_is_a_verdict(endpoint, judge):
+    endpoint.says(GOOD)
+    assert len(grade(judge, "ক\ud800")) == 2
+    assert states(grade(judge)) == [("scored", 7.0), ("scored", 9.0)]
+
+
+@pytest.mark.parametrize("key", ["1", "score", "no-key"])
+def test_a_short_key_changes_no_reply(endpoint, key):
+    """With the key "1" a ten was read as ***0."""
+    endpoint.says(GOOD.replace("9", "10"))
+    assert states(grade(Judge("m", endpoint.url, key))) == [("scored", 7.0), ("scored", 10.0)]
+
+
+def test_a_long_key_is_taken_out_of_reasons_and_not_out_of_what_is_read(endpoint):
+    endpoint.says(GOOD)
+    scores = grade(Judge("m", endpoint.url, '"score": 9'))
+    assert states(scores) == [("scored", 7.0), ("scored", 9.0)]
+
+
+def test_a_text_that_is_refused_says_nothing_of_the_endpoint(endpoint, judge):
+    """Three texts that a content filter did not like in a row ended the grading of all others."""
+    endpoint.says(*[_error(400, "content filter")] * 12, GOOD)
+    rows = grade_rows(judge, [RESPONSE | {"seed": n, "text": f"text {n}"} for n in range(6)])
+    assert tally(rows) == "4 of 12 scored, 8 failed"
+    assert "content filter" in rows[0]["reason"]
 
 
 # --- two texts
@@ -423,6 +540,46 @@ def test_a_budget_in_dollars_is_not_passed(endpoint, tmp_path):
     rows = grade_rows(judge, [RESPONSE | {"seed": n, "text": f"text {n}"} for n in range(6)])
     assert judge.usage.calls == 3 and judge.usage.cost <= 0.01
     assert "budget of 0.01 US dollars" in rows[-1]["reason"]
+
+
+def test_tries_are_counted_and_one_without_an_answer_is_charged_like_the_dearest_call(endpoint, tmp_path):
+    """The endpoint worked on it and sends its bill, though we no longer waited."""
+    endpoint.says(GOOD)
+    judge = Judge("m", endpoint.url, KEY, max_retries=1, timeout=0.5, price=(2.0, 10.0), budget_usd=0.0125)
+    grade(judge)
+    endpoint.delay = 1
+    assert "APITimeoutError" in grade(judge, "slow")[0].reason
+    assert (judge.usage.calls, judge.usage.tries) == (2, 3)
+    assert judge.usage.cost == pytest.approx(3 * 0.003)
+    assert "2 calls (3 tries) and 0 answers" in judge.usage.sentence
+    endpoint.delay = 0
+    grade(judge, "another")
+    assert "budget of 0.0125 US dollars is used up, 0.0120 are spent" in grade(judge, "one more")[0].reason
+
+
+def test_a_try_that_was_answered_with_busy_costs_nothing_and_counts_as_a_call(endpoint, tmp_path):
+    endpoint.says(_error(429), GOOD)
+    judge = Judge("m", endpoint.url, KEY, price=(2.0, 10.0), max_calls=2)
+    grade(judge)
+    assert (judge.usage.tries, judge.usage.cost) == (2, pytest.approx(0.003))
+    assert "the budget of 2 calls is used up" in grade(judge, "another")[0].reason
+
+
+def test_no_second_call_is_made_before_the_cost_of_the_first_is_known(endpoint):
+    """Four first calls sent together spent twice the budget before anybody knew what one costs."""
+    endpoint.says(GOOD)
+    endpoint.delay = 0.05
+    judge = Judge("m", endpoint.url, KEY, price=(2.0, 10.0), budget_usd=0.0065)
+    rows = grade_rows(judge, [RESPONSE | {"seed": n, "text": f"text {n}"} for n in range(8)], concurrency=4)
+    assert len(endpoint.requests) == 2 and judge.usage.cost <= 0.0065
+    assert tally(rows) == "4 of 16 scored, 12 failed"
+
+
+def test_a_first_call_that_fails_lets_the_next_one_go(endpoint):
+    endpoint.says(_error(401))
+    judge = Judge("m", endpoint.url, KEY, price=(2.0, 10.0), budget_usd=1.0)
+    rows = grade_rows(judge, [RESPONSE | {"seed": n, "text": f"text {n}"} for n in range(4)], concurrency=4)
+    assert tally(rows) == "0 of 8 scored, 8 failed" and len(endpoint.requests) == 1
 
 
 def test_a_budget_in_dollars_needs_a_price_and_an_endpoint_that_counts(endpoint, tmp_path):

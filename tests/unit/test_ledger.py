@@ -155,6 +155,46 @@ def test_aqi_scores_are_kept_by_layer(ledger):
     assert ledger.aqi()[["layer", "value"]].values.tolist() == [[4, 0.25]]
 
 
+def test_aqi_scores_of_an_earlier_try_are_forgotten_and_those_of_other_runs_kept(ledger):
+    """Fewer layers, or another stage kept, left the old rows standing among the new ones."""
+    ledger.add_aqi("sft", 17, "silhouette", 0.2, 0.1, 0.3, 40)
+    with open_ledger(ledger.path, "another") as other:
+        other.add_aqi("sft", 3, "silhouette", 0.5)
+        ledger.clear_aqi()
+        assert ledger.aqi().empty and other.aqi()["layer"].tolist() == [3]
+
+
+def test_a_verdict_without_a_score_does_not_replace_one_that_is_scored(ledger):
+    """An endpoint that was down during a second run took all marks of the first away."""
+    ledger.add_responses("sft", [response()])
+    assert (
+        ledger.add_verdicts("gpt", [verdict(score=3), verdict(criterion="fluency", status="failed", score=None)]) == 2
+    )
+    down = [verdict(criterion=name, status="failed", score=None, reason="down") for name in ("tone", "fluency")]
+    assert ledger.add_verdicts("gpt", down) == 1
+    table = ledger.verdicts().set_index("criterion")
+    assert table.loc["tone", "score"] == 3 and table.loc["fluency", "reason"] == "down"
+    assert ledger.add_verdicts("gpt", []) == 0 and len(ledger.verdicts()) == 2
+
+
+def test_verdicts_by_another_rubric_go_and_those_of_other_judges_stay(ledger):
+    """A criterion that is no longer asked stayed in the heatmap, and marks by old words among the new."""
+    ledger.add_responses("sft", [response()])
+    old = [verdict(criterion=name) | {"rubric": "old"} for name in ("tone", "idea")]
+    for judge in ("gpt", "gemini"):
+        ledger.add_verdicts(judge, old)
+    failed = verdict(criterion="tone", status="failed", score=None) | {"rubric": "new"}
+    ledger.add_verdicts("gpt", [failed])
+    table = ledger.verdicts()
+    assert table.query("judge == 'gpt'")[["criterion", "status"]].values.tolist() == [["tone", "failed"]]
+    assert len(table.query("judge == 'gemini'")) == 2
+    with pytest.raises(LedgerError, match="several rubrics"):
+        ledger.add_verdicts("gpt", [old[0], failed])
+    with pytest.raises(LedgerError, match="cannot be written"):  # and then nothing is dropped either
+        ledger.add_verdicts("gpt", [verdict(stage="nowhere") | {"rubric": "third"}])
+    assert len(ledger.verdicts()) == 3
+
+
 def test_verdicts_are_replaced_and_an_unparsable_one_has_no_score(ledger):
     ledger.add_responses("sft", [response()])
     ledger.add_verdicts("gpt", [verdict(score=3), verdict(criterion="fluency", status="unparsable", score=None)])

@@ -74,6 +74,22 @@ def test_an_older_ledger_is_upgraded_and_loses_nothing(old):
     assert version(old) == SCHEMA_VERSION
 
 
+def test_verdicts_of_before_rubrics_are_kept_until_a_rubric_is_known(old):
+    with closing(sqlite3.connect(old)) as db, db:
+        for statement in MIGRATIONS[2]:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 2")
+        text = (1, 1, "sft", "b1", 1, "i", "t", "p", "x", 1, "[]", "{}", 1, 1, 1, "then")
+        db.execute(f"INSERT INTO model_responses VALUES ({', '.join('?' * len(text))})", text)
+        db.execute("INSERT INTO judge_verdicts VALUES (1, 1, 'gpt', 'sft', 'b1', 1, 'idea', 'scored', 7, '', 'then')")
+    key = {"stage": "sft", "brief_id": "b1", "seed": 1, "status": "scored", "score": 5, "reason": ""}
+    with open_ledger(old) as ledger:
+        assert ledger.verdicts()["score"].tolist() == [7]
+        ledger.add_verdicts("gpt", [key | {"criterion": "tone", "rubric": "new"}])
+        assert ledger.verdicts()["criterion"].tolist() == ["tone"]
+    assert version(old.with_name("centralized.v2.db")) == 2
+
+
 def test_the_copy_beside_it_is_the_ledger_as_it_was(old):
     open_ledger(old).close()
     copy = old.with_name("centralized.v1.db")

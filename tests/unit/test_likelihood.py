@@ -63,6 +63,18 @@ def test_another_model_does_not_find_the_first_ones_readings(tmp_path):
     assert other.asked == ["ক"]
 
 
+@pytest.mark.parametrize(
+    "left", ["", "{", "null", "[]", "{}", '{"ids": [1], "logprobs": []}', '{"ids": 1, "logprobs": 1}']
+)
+def test_a_damaged_file_counts_as_missing(tmp_path, left):
+    """A disk that was full left half a file, and every later run ended there."""
+    before = Kept(Model(), tmp_path, "base")(["ক"])
+    next(tmp_path.iterdir()).write_text(left, encoding="utf-8")
+    model = Model()
+    assert Kept(model, tmp_path, "base")(["ক"]) == before and model.asked == ["ক"]
+    assert Kept(Model(calls=0), tmp_path, "base")(["ক"]) == before
+
+
 def test_a_models_fingerprint_changes_with_its_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"one")
     before = fingerprint(tmp_path)

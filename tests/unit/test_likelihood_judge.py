@@ -13,7 +13,7 @@ import pytest
 
 from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.learn.likelihood import Reading
-from lekhai_helpers.measure.judge import pairwise
+from lekhai_helpers.measure.judge import grade_all, pairwise, rubric_of
 from lekhai_helpers.measure.likelihood_judge import MEASURED, LikelihoodJudge, gold_scripts
 from lekhai_helpers.measure.rubric_figures import adherence, cells_text, common_stems, structure
 from lekhai_helpers.prepare.contracts.ad_script import AdScript
@@ -78,6 +78,22 @@ def test_every_criterion_gets_a_verdict_and_ideas_no_number(judge):
         assert scores[name].status == "scored" and 1 <= scores[name].score <= 10 and scores[name].reason
 
 
+def test_in_a_grading_it_is_not_asked_for_ideas(judge):
+    rows = [{"stage": "sft", "brief_id": "b", "seed": 1, "text": GOOD}]
+    verdicts = grade_all(judge, rows, CRITERIA, briefs=[BRIEF])
+    assert tuple(row["criterion"] for row in verdicts) == judge.measures == MEASURED
+    assert {row["status"] for row in verdicts} == {"scored"}
+
+
+def test_its_marks_are_old_where_model_or_gold_are_others(judge):
+    """A mark is a place among the gold scripts: among others it is another mark."""
+    same = LikelihoodJudge(gold_scripts(training_table()), reads, "google")
+    fewer = LikelihoodJudge(judge.gold[:-1], reads, "google")
+    other = LikelihoodJudge(judge.gold, reads, "google", weights="another base")
+    assert rubric_of(same, CRITERIA) == rubric_of(judge, CRITERIA)
+    assert len({rubric_of(one, CRITERIA) for one in (judge, fewer, other)}) == 3
+
+
 def test_it_learns_from_the_training_split_only():
     """Rows held out for the last exam were once part of the scale they are examined on."""
     table = training_table()
@@ -122,7 +138,7 @@ def test_the_reason_says_what_is_missing(judge):
     scores = graded(judge, broken)
     assert "a valid table" in scores["structure"].reason and "the brand" in scores["structure"].reason
     assert scores["structure"].score <= 3 and scores["adherence"].score <= 3
-    assert "nothing that can be counted is missing" in graded(judge, GOOD)["structure"].reason
+    assert graded(judge, GOOD)["structure"].reason.startswith("form, counted: nothing that can be counted is missing")
 
 
 def test_gold_scripts_themselves_stand_inside_the_scale(judge):

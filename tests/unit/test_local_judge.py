@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.measure import local_judge as local_judge_module
 from lekhai_helpers.measure.judge import pairwise
 from lekhai_helpers.measure.local_judge import local_judge, local_wording
 from lekhai_helpers.prepare.contracts.ad_script import check
@@ -79,6 +80,15 @@ def test_a_second_run_on_another_port_asks_nothing_again(server, tmp_path):
     assert all(score.status == "scored" for score in elsewhere.grade(SCRIPT, BRIEF, CRITERIA))
     judge_at(server, tmp_path, weights="sum-2").grade(SCRIPT, BRIEF, CRITERIA)
     assert len(server.requests) == 2
+
+
+def test_an_answer_is_kept_under_the_form_that_was_sent(server, tmp_path, monkeypatch):
+    """It was kept under the form with reasons, which is never sent: a change of the one really sent went unseen."""
+    judge_at(server, tmp_path).grade(SCRIPT, BRIEF, CRITERIA)
+    monkeypatch.setattr(local_judge_module, "_without_reasons", lambda schema: {**schema, "title": "another form"})
+    judge_at(server, tmp_path).grade(SCRIPT, BRIEF, CRITERIA)
+    assert len(server.requests) == 2
+    assert server.requests[1]["response_format"]["json_schema"]["schema"]["title"] == "another form"
 
 
 def test_a_server_that_is_gone_is_a_failed_verdict():

@@ -7,6 +7,7 @@ import pytest
 
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.core.run_folder import PHASES, Run, write_json
+from lekhai_helpers.measure import comparisons
 from lekhai_helpers.measure.report import build_report, stages_to_compare
 from lekhai_helpers.measure.report_judges import judge_heatmap, judge_reports
 from lekhai_helpers.measure.report_parts import shown, side_by_side, with_interval
@@ -315,6 +316,48 @@ def test_a_judge_that_was_never_audited_is_not_trusted(run, ledger):
     ledger.add_verdicts("unknown", rows)
     (report,) = judge_reports(ledger.verdicts(), ledger.audits(), ledger.responses(), ("base", "sft"))
     assert not report.trusted and "was not audited" in visible(read(run, ledger))
+
+
+def test_the_intervals_are_drawn_with_the_run_s_seed(ledger):
+    """Notebook and report once gave two intervals for one figure: the report drew with seed 0."""
+    briefs = [f"b{number}" for number in range(6)]
+    ledger.add_responses("base", [response(brief) for brief in briefs])
+    ledger.add_responses("sft", [response(brief) for brief in briefs])
+    rows = [
+        dict(stage=stage, brief_id=brief, seed=1, criterion="tone", status="scored", score=score, reason="")
+        for stage, scores in (("base", (1.3, 9.1, 3.7, 2.2, 7.9, 1.4)), ("sft", (2.9, 5.6, 9.8, 1.7, 8.1, 6.5)))
+        for brief, score in zip(briefs, scores, strict=True)
+    ]
+    ledger.add_verdicts("judge", rows)
+    tables = ledger.verdicts(), ledger.audits(), ledger.responses(), ("base", "sft")
+    (report,) = judge_reports(*tables, seed=3407)
+    (expected,) = comparisons.differences(ledger.verdicts(), "base", seed=3407)
+    (other,) = comparisons.differences(ledger.verdicts(), "base", seed=0)
+    assert report.differences[1] == expected.sentence != other.sentence
+
+
+def test_the_files_are_compared_among_themselves_and_not_with_the_stage_before_training(run, ledger):
+    """They answer the held-out briefs: with the other stages they share not one."""
+    fill(run, ledger)
+    judged(ledger, "good-judge", True, "good-judge passed its audit")
+    ledger.add_responses("gguf-q8_0", [response("held-out")])
+    row = dict(stage="gguf-q8_0", brief_id="held-out", seed=1, criterion="tone", status="scored", score=5, reason="")
+    ledger.add_verdicts("good-judge", [row])
+    told = ["no difference shown in any of 6 comparisons", "brand_named: no difference shown between f16 and q8_0"]
+    figures = FIGURES["12_portability"] | {"comparisons": told, "graded": "Graded by good-judge, which passed."}
+    finish(run, "12_portability", figures)
+    text = visible(read(run, ledger))
+    assert "share no scored brief" not in text and "the file q8_0" not in text.split("Mean scores by stage")[1][:200]
+    assert all(words in text.split("Which file for which machine?")[1] for words in (*told, figures["graded"]))
+
+
+def test_comparisons_of_the_judge_stand_there_once(run, ledger):
+    fill(run, ledger)
+    judged(ledger, "good-judge", True, "good-judge passed its audit")
+    (told,) = [one.sentence for one in comparisons.differences(ledger.verdicts(), "base")]
+    finish(run, "11_judge", {"judge": "good-judge", "scored": 4, "asked": 4, "comparisons": [told]})
+    text = visible(read(run, ledger).split("What was run")[0])
+    assert text.count(told) == 1
 
 
 def test_a_judge_that_scored_nothing_shows_its_audit_and_its_count(run, ledger):

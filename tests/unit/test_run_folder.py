@@ -140,6 +140,16 @@ def test_a_changed_input_file_makes_a_phase_stale(tmp_path):
     assert reason("03_data", data__file=str(mine)) == "an input file changed"
 
 
+def test_other_audit_pairs_make_the_judging_stale(tmp_path):
+    """The judges' audit stood in the report though its pairs had been written anew."""
+    mine = tmp_path / "pairs.csv"
+    mine.write_bytes(data_file("judge_audit.csv").read_bytes())
+    finished("11_judge", judge__audit_file=str(mine))
+    assert reason("11_judge", judge__audit_file=str(mine)) is None
+    mine.write_bytes(mine.read_bytes() + b"\n")
+    assert reason("11_judge", judge__audit_file=str(mine)) == "an input file changed"
+
+
 def test_a_remade_input_makes_a_phase_stale_only_if_it_differs():
     finished("04_base_model")
     phase = opened("06_fine_tuning")

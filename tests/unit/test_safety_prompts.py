@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from lekhai_helpers.core.bengali import bengali_share, char_ngrams, jaccard, words
-from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.core.recipe import PROMPT_SETS, Aqi, data_file
 from lekhai_helpers.prepare import safety_prompts
 from lekhai_helpers.prepare.safety_prompts import (
     AXIOMS,
@@ -17,6 +17,7 @@ from lekhai_helpers.prepare.safety_prompts import (
     load_alignment_instructions,
     load_litmus,
     load_prompts,
+    load_set,
     overview,
 )
 
@@ -170,6 +171,36 @@ def test_alignment_instructions_give_each_prompt_twice_with_its_two_answers(tmp_
     assert len(found) == 10
     for safe, unsafe in pairs(found):
         assert safe.prompt == unsafe.prompt and safe.answer[:4] == "good" and unsafe.answer[:3] == "bad"
+
+
+def test_a_recipe_names_the_set_our_own_another_file_or_a_public_one_in_a_folder(tmp_path, prompts):
+    assert load_set(Aqi()) == load_prompts(per_side=96) and set(load_set(Aqi())) == set(prompts)
+    own = tmp_path / "mine.jsonl"
+    own.write_bytes(data_file("aqi_prompts.jsonl").read_bytes())
+    assert load_set(Aqi(prompts=str(own), per_side=8)) == load_prompts(per_side=8)
+    litmus = write_csv(tmp_path / "litmus", LITMUS_COLUMNS, litmus_rows(9))
+    assert load_set(Aqi(prompts=f"litmus:{litmus}", per_side=8), seed=3) == load_litmus(litmus, 8, 3)
+    header = ["Prompt", "Accepted Response", "Rejected Response"]
+    answers = write_csv(tmp_path / "answers", header, [[f"q {i}", f"good {i}", f"bad {i}"] for i in range(9)])
+    found = load_set(Aqi(prompts=f"alignment-instructions:{answers}", per_side=8))
+    assert Counter(prompt.side for prompt in found) == {"safe": 8, "unsafe": 8} and found[0].answer
+
+
+def test_a_set_named_alone_is_looked_for_on_its_hub_and_an_unknown_name_is_answered_with_the_known_ones(monkeypatch):
+    asked = []
+    monkeypatch.setattr(safety_prompts, "_read_set", lambda where, columns: asked.append(where) or [])
+    for name in PROMPT_SETS:
+        with pytest.raises(PromptError, match="has 0 safe prompts"):
+            load_set(Aqi(prompts=name))
+    assert set(safety_prompts.PUBLIC_SETS) == set(PROMPT_SETS)
+    assert asked == [safety_prompts.LITMUS, safety_prompts.ALIGNMENT_INSTRUCTIONS]
+    with pytest.raises(PromptError, match="litmuss was not found.* one of: litmus, alignment-instructions"):
+        load_set(Aqi(prompts="litmuss"))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PromptError, match="no-such-folder cannot be read"):
+        load_set(Aqi(prompts=f"litmus:{tmp_path / 'no-such-folder'}"))
 
 
 def test_a_set_that_cannot_be_reached_says_what_to_do():

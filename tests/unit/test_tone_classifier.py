@@ -32,8 +32,10 @@ def test_with_two_tones_the_margins_are_opposite():
     assert tones.margin(CALM, "calm") == pytest.approx(-tones.margin(CALM, "loud"))
 
 
-def test_its_skill_is_measured_on_texts_it_has_not_read():
+def test_its_skill_is_measured_on_texts_whose_tone_it_was_not_told():
+    """Their letters are in the weights of the letter groups, so it may not say that it has not read them."""
     skill = taught().skill()
+    assert "in scripts whose tone it was not told" in skill.sentence and "not read" not in skill.sentence
     assert skill.shown and skill.rank > 0.8 and skill.n == 24
 
 
