@@ -165,12 +165,12 @@ def _on_this_base(adapter: Path, base: str | Path) -> Path:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     if config["base_model_name_or_path"] == str(base):
         return adapter
-    copy = cache_folder() / "moved-adapter"
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(adapter, copy)
+    moved = cache_folder() / "moved-adapter"
+    shutil.rmtree(moved, ignore_errors=True)
+    shutil.copytree(adapter, moved)
     config["base_model_name_or_path"] = str(base)
-    (copy / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    return copy
+    (moved / "adapter_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return moved
 
 
 def attach_lora(model, lora: Lora, seed: int):

@@ -184,8 +184,8 @@ def _trainer_class(settings: Settings, score: Score | None):
                 value = score(self.model, self.processing_class)
             unsloth_engine().for_training(self.model)
             self.log({"eval_valid_answers": value})
-            # Of equally many valid answers the lower validation loss decides; it never outweighs one answer.
-            return metrics | {"eval_valid_answers": value, "eval_choice": value - 1e-4 * metrics["eval_loss"]}
+            # Of equally many valid answers the later look decides; it never outweighs one answer.
+            return metrics | {"eval_valid_answers": value, "eval_choice": value + 1e-7 * self.state.global_step}
 
     return Trainer
 

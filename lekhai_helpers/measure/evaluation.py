@@ -14,7 +14,7 @@ from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.learn.constrained import Bill, grammar_processors, model_vocabulary
 from lekhai_helpers.learn.model import Generation, Message, generate, perplexity
-from lekhai_helpers.prepare.contracts import Grammar, get_contract, get_grammar
+from lekhai_helpers.prepare.contracts import Grammar, Verdict, get_contract, get_grammar
 from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
 from lekhai_helpers.prepare.dataset import Brief
 
@@ -58,34 +58,34 @@ def write_scripts(
 ) -> list[dict[str, Any]]:
     """Let `writer` answer every brief once per seed and return rows for the ledger, contract verdict included.
 
-    With `constrained` the writer is given the grammar of each brief to keep.
+    All are asked for at once, because large batches are written faster: the dice are thrown from the first seed, and a
+    text depends on the whole list of briefs and seeds. With `constrained` the writer gets the grammar of each brief.
     """
     check = get_contract(settings.data.contract)
-    prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
-    grammars = ([brief_grammar(brief, settings) for brief in briefs],) if constrained else ()
-    rows = []
-    for seed in seeds:
-        began = time.monotonic()
-        for brief, text in zip(briefs, writer(prompts, seed, *grammars), strict=True):
-            verdict = check(text.text)
-            rows.append(
-                {
-                    "brief_id": brief.id,
-                    "seed": seed,
-                    "industry": brief.industry,
-                    "tone": brief.tone,
-                    "prompt": brief.prompt,
-                    "text": text.text,
-                    "ok": verdict.ok,
-                    "problems": verdict.problems,
-                    "facts": verdict.facts,
-                    "tokens": text.tokens,
-                    "seconds": text.seconds,
-                    "stopped": text.stopped,
-                }
-            )
-        print(f"seed {seed}: {len(briefs)} texts in {time.monotonic() - began:.0f} s", flush=True)
-    return rows
+    asked = [(seed, brief) for seed in seeds for brief in briefs]
+    prompts = [brief_messages(brief.prompt, settings) for _, brief in asked]
+    grammars = ([brief_grammar(brief, settings) for _, brief in asked],) if constrained else ()
+    began = time.monotonic()
+    texts = writer(prompts, seeds[0], *grammars)
+    print(f"{len(texts)} texts in {time.monotonic() - began:.0f} s", flush=True)
+    return [_row(brief, seed, text, check(text.text)) for (seed, brief), text in zip(asked, texts, strict=True)]
+
+
+def _row(brief: Brief, seed: int, text: Generation, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "brief_id": brief.id,
+        "seed": seed,
+        "industry": brief.industry,
+        "tone": brief.tone,
+        "prompt": brief.prompt,
+        "text": text.text,
+        "ok": verdict.ok,
+        "problems": verdict.problems,
+        "facts": verdict.facts,
+        "tokens": text.tokens,
+        "seconds": text.seconds,
+        "stopped": text.stopped,
+    }
 
 
 def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:

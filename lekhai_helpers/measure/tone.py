@@ -37,12 +37,12 @@ def write_tones(writer: Writer, briefs: Sequence[Brief], tones: Sequence[str], s
     """
     if len(set(tones)) != 2:
         raise ValueError(f"a tone test needs two different tones, not {list(tones)}")
-    rows = []
-    for tone, seed in ((tones[0], 1), (tones[0], 2), (tones[1], 3)):
-        prompts = [brief_messages(with_tone(brief.prompt, tone), settings) for brief in briefs]
-        for brief, text in zip(briefs, writer(prompts, seed), strict=True):
-            rows.append({"brief_id": brief.id, "tone": tone, "seed": seed, "text": text.text})
-    return rows
+    asked = [(tone, seed, brief) for tone, seed in ((tones[0], 1), (tones[0], 2), (tones[1], 3)) for brief in briefs]
+    texts = writer([brief_messages(with_tone(brief.prompt, tone), settings) for tone, _, brief in asked], 1)
+    return [
+        {"brief_id": brief.id, "tone": tone, "seed": seed, "text": text.text}
+        for (tone, seed, brief), text in zip(asked, texts, strict=True)
+    ]
 
 
 def word_distance(first: Sequence[str], second: Sequence[str]) -> float:

@@ -121,7 +121,7 @@ print(f", expected {memory['estimated_mb']:,.0f} MB")
 from lekhai_helpers.learn.model import generate
 from lekhai_helpers.prepare.contracts import get_contract
 
-contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:8]]
+contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:12]]
 
 def valid_answers(model, tokenizer):
     answers = generate(model, tokenizer, asked, settings.decoding, settings.seed)
@@ -202,7 +202,7 @@ from lekhai_helpers.measure import memorising
 held_out = validation + load_examples(dataset, "test")
 texts = [
     {"text": answer.text, "prompt": row["prompt"][-1]["content"], "brief_id": row["id"], "seed": number}
-    for number, (row, answer) in enumerate(zip(validation[:8], answers, strict=True))
+    for number, (row, answer) in enumerate(zip(validation[:12], answers, strict=True))
 ]
 copied = memorising.compare(texts, train, held_out, settings)
 print(memorising.in_words(*copied))

@@ -133,7 +133,7 @@ def test_a_checkpoint_is_written_after_so_many_minutes(fresh, examples, settings
 
 
 def test_the_weights_of_the_most_valid_answers_are_kept(fresh, examples, settings, tmp_path, ledger):
-    """The validation loss is lowest elsewhere; the score decides, and among equal scores the validation loss."""
+    """The validation loss is lowest elsewhere; the score decides, and of equal scores the later look."""
     scores = iter([0.25, 0.75, 0.75, 0.5])
     seen = []
 
@@ -147,7 +147,6 @@ def test_the_weights_of_the_most_valid_answers_are_kept(fresh, examples, setting
         model, tokenizer, examples[:8], examples[8:10], often, tmp_path / "a", score=score, ledger=ledger
     )
     assert result.valid_answers == [(2, 0.25), (4, 0.75), (6, 0.75), (8, 0.5)] and result.kept_step == 6
-    assert dict(result.validation_loss)[6] < dict(result.validation_loss)[4]
     assert dict(result.validation_loss)[8] < dict(result.validation_loss)[6]
     for name, parameter in model.named_parameters():
         if "lora_" in name:
@@ -182,12 +181,11 @@ def other_rows(examples):
     return [example | {"completion": answer} for example in examples[8:10]]
 
 
-def test_of_equally_many_valid_answers_the_lower_validation_loss_decides(fresh, examples, settings, tmp_path):
+def test_of_equally_many_valid_answers_the_later_look_decides(fresh, examples, settings, tmp_path):
     """Where no look finds a valid answer, the first look would win a draw, with the least learned."""
     often = with_steps(settings, keep="contract", eval_every=2)
     result = train(fresh, examples, often, tmp_path / "a", score=lambda model, tokenizer: 0.0)
-    best = min(result.validation_loss, key=lambda pair: pair[1])[0]
-    assert result.kept_step == best > 2
+    assert result.kept_step == 8
 
 
 def test_patience_counts_the_validation_loss_whatever_is_kept(fresh, examples, other_rows, settings, tmp_path):

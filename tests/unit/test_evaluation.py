@@ -77,7 +77,8 @@ BRIEFS = [Brief(f"b{n}", "রং", "উষ্ণ", 30, "ঝিলমাটি", 
 
 def writer(prompts, seed):
     """Answer the first brief with a script and every other with nothing of the kind."""
-    return [Generation(GOOD if n == 0 else f"{seed} না", 10 + n, n == 0, 0.5) for n in range(len(prompts))]
+    places = [0 if prompt[1]["content"] == BRIEFS[0].prompt else 1 for prompt in prompts]
+    return [Generation("না" if place else GOOD, 10 + place, place == 0, 0.5) for place in places]
 
 
 @pytest.fixture
@@ -170,8 +171,9 @@ def test_each_brief_is_held_to_its_own_grammar_and_only_where_asked(settings):
     briefs = [replace(BRIEFS[0], prompt="একটা witty ad"), replace(BRIEFS[1], brand="Rongdhonu")]
     write_scripts(held, briefs, settings, [1])
     write_scripts(held, briefs, settings, [1, 2], constrained=True)
-    assert given[0] is None and given[1] == given[2] and len(given) == 3
-    first, second = (grammar.words for grammar in given[1])
+    assert given[0] is None and len(given) == 2, "all seeds are asked for at once"
+    first, second, *again = (grammar.words for grammar in given[1])
+    assert again == [first, second]
     assert {"witty", "ad"} <= set(first) and "Rongdhonu" not in first and "Rongdhonu" in second
 
 

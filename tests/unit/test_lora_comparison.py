@@ -33,7 +33,7 @@ def test_only_the_strips_differ_between_variants():
     assert (sft.learning_rate, sft.batch_size) == (SETTINGS.sft.learning_rate, SETTINGS.sft.batch_size)
     rest = [one.model_dump(exclude={"lora", "sft"}) for one in made]
     assert rest == [SETTINGS.model_dump(exclude={"lora", "sft"})] * 4
-    assert SETTINGS.sft.patience == 1 and SETTINGS.lora.r == 16
+    assert SETTINGS.sft.patience == 1 and SETTINGS.lora.r == 32
 
 
 class FakeModel:
