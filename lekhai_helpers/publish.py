@@ -215,7 +215,7 @@ def _lesson_cells(source: Any) -> list[Any]:
 def _release_code(source: Any) -> str:
     """Write the cell that forgets every name a lesson gave, so that nothing holds its models any longer."""
     names = " ".join(_names_given(source))
-    lines = textwrap.wrap(names, 100) or [""]
+    lines = textwrap.wrap(names, 119) or [""]
     literal = f'"{lines[0]}"' if len(lines) == 1 else '"""\n' + "\n".join(lines) + '\n"""'
     return (
         "from lekhai_helpers.learn.model import release_memory\n\n"
