@@ -55,11 +55,14 @@ def checkpoint_to_continue(folder: Path, made_with: str, settings: Settings, res
 
 
 def _put_aside(folder: Path, resume: bool) -> None:
+    """Keep what cannot be continued under another name, and say so; where nothing is to be continued, it goes."""
+    if not resume or not any(folder.glob("checkpoint-*")):
+        shutil.rmtree(folder)
+        return
     previous = folder.with_name(f"{folder.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
     folder.rename(previous)
-    if resume:
-        print("the checkpoints here were made with other settings, rows or another base: put aside, beginning anew")
+    print("the checkpoints here were made with other settings, rows or another base: put aside, beginning anew")
 
 
 def _is_the_end(checkpoint: Path, step: int, settings: Settings) -> bool:

@@ -268,7 +268,7 @@ def test_what_was_begun_with_other_settings_or_rows_is_begun_anew(fresh, example
 def test_settings_that_change_no_weight_keep_the_checkpoints(fresh, examples, settings, tmp_path, capsys):
     quick = with_steps(settings, max_steps=4, eval_every=2)
     train(fresh, examples, quick, tmp_path / "a")
-    capsys.readouterr()
+    assert "put aside" not in capsys.readouterr().out, "there was nothing to put aside"
     train(fresh, examples, with_steps(quick, tracker="tensorboard", compare_lora=True), tmp_path / "a")
     assert "going on from step 2" in capsys.readouterr().out
     train(fresh, examples, with_steps(quick, weight_decay=0.5), tmp_path / "a")

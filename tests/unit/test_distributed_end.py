@@ -28,8 +28,10 @@ workers = [
 for worker in workers:
     worker.wait()
 """
+# A kernel listens for an interrupt even where it was started in the background, where a shell has it ignored.
 NOTEBOOK = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.learn.distributed import _run
 _run([sys.executable, "-c", {LAUNCHER!r}, sys.argv[1]], resolve("lekhai", "smoke", {{}}))
