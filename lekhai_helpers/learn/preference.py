@@ -23,6 +23,7 @@ from lekhai_helpers.learn.callbacks import progress_callbacks
 from lekhai_helpers.learn.model import unsloth_engine
 from lekhai_helpers.learn.pairs import Pair, PreferenceError, check_pairs, whole_length
 from lekhai_helpers.learn.thumbs import Thumb, check_thumbs, interleaved
+from lekhai_helpers.learn.training import print_one_way
 
 PHASE = "10_preference_alignment"
 
@@ -86,12 +87,11 @@ def align(
     limit = max_length or settings.model.max_seq_length
     _refuse_cut_sides(tokenizer, material, limit)
     unsloth_engine().for_training(model)
-    from transformers.trainer_callback import PrinterCallback
 
     trainer = _TRAINERS[settings.dpo.method](
         model, tokenizer, material, settings, folder, limit, progress_callbacks(ledger, PHASE, False)
     )
-    trainer.remove_callback(PrinterCallback)
+    print_one_way(trainer)
     if ledger is not None:
         ledger.clear_metrics(PHASE)
     began = time.monotonic()

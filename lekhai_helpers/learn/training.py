@@ -12,7 +12,7 @@ from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings, Sft
-from lekhai_helpers.learn.callbacks import TrainingError, progress_callbacks, save_every, stop_early
+from lekhai_helpers.learn.callbacks import TrainingError, patience_is_over, progress_callbacks, save_every, stop_early
 from lekhai_helpers.learn.checkpoints import checkpoint_to_continue, made_with
 from lekhai_helpers.learn.model import unsloth_engine
 from lekhai_helpers.learn.packing import rows_kept_apart, turned_off
@@ -29,7 +29,7 @@ class TrainingResult:
 
     ``valid_answers`` is what the score said by step, empty where none was given; ``planned`` the steps the settings
     ask for, more than ``steps`` where it was stopped early; ``validation_before`` the validation loss of the model as
-    it was before the first step, in nats per token.
+    it was before the first step, in nats per token; ``out_of_patience`` whether ``sft.patience`` was used up.
     """
 
     train_loss: list[tuple[int, float]]
@@ -41,6 +41,7 @@ class TrainingResult:
     valid_answers: list[tuple[int, float]]
     planned: int
     validation_before: float
+    out_of_patience: bool = False
 
     @property
     def overfitting(self) -> str:
@@ -114,7 +115,7 @@ def train_sft(
     trainer.args.eval_on_start = last is None  # after a resume it stands in the history already
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
-    return _result(trainer, time.monotonic() - began)
+    return _result(trainer, time.monotonic() - began, settings.sft.patience)
 
 
 def _check_settings(model, tokenizer, sft: Sft, score: Score | None) -> None:
@@ -207,7 +208,7 @@ def messages_of(examples: Sequence[Example]) -> list[Example]:
     return [{"prompt": example["prompt"], "completion": example["completion"]} for example in examples]
 
 
-def _result(trainer, seconds: float) -> TrainingResult:
+def _result(trainer, seconds: float, patience: int | None) -> TrainingResult:
     log = trainer.state.log_history
     # After a resume the trainer counts its tokens from 0 again, as this clock does.
     tokens = float(next((entry["num_tokens"] for entry in reversed(log) if "num_tokens" in entry), 0))
@@ -223,6 +224,7 @@ def _result(trainer, seconds: float) -> TrainingResult:
         valid_answers=_series(log, "eval_valid_answers"),
         planned=trainer.state.max_steps,
         validation_before=before[1],
+        out_of_patience=patience_is_over(log, patience),
     )
 
 

@@ -288,9 +288,8 @@ pd.Series(figures).drop(["overfitting", "copied", "valid_answers"]).to_frame("va
 import math
 import shutil
 
-seen, patience = [loss for _, loss in result.validation_loss], settings.sft.patience
-tired = patience is not None and min(seen[-patience:]) >= min(seen[:-patience])
-assert result.steps == settings.sft.max_steps or tired, "it ended before its last step"
+seen = [loss for _, loss in result.validation_loss]
+assert result.steps == settings.sft.max_steps or result.out_of_patience, "it ended before its last step"
 assert all(math.isfinite(loss) for loss in seen + [loss for _, loss in result.train_loss])
 assert min(seen) < result.validation_before, "nothing was learned that helps with scripts it never saw"
 for leftover in phase.folder.glob("checkpoints*"):

@@ -39,7 +39,7 @@ def train(fresh, examples, settings, folder, **options):
 
 def test_the_loss_falls_and_the_same_seed_gives_the_same_losses(fresh, examples, settings, tmp_path, ledger):
     first = train(fresh, examples, settings, tmp_path / "a", ledger=ledger)
-    assert first.steps == 8 and first.tokens_per_second > 0
+    assert first.steps == 8 and first.tokens_per_second > 0 and not first.out_of_patience
     assert first.train_loss[-1][1] < first.train_loss[0][1] - 0.3
     assert [step for step, _ in first.validation_loss] == [4, 8]
     assert first.validation_before > first.validation_loss[0][1], "the loss before the first step"
@@ -209,6 +209,7 @@ def test_the_training_stops_early_where_the_validation_loss_rises(fresh, example
     result = train_sft(*fresh(), examples[:8], other_rows, patient, tmp_path / "a")
     best = min(result.validation_loss, key=lambda pair: pair[1])[0]
     assert result.kept_step == best and result.steps == best + 2 < 12 == result.planned
+    assert result.out_of_patience
 
 
 def test_patience_survives_a_resume(fresh, examples, other_rows, settings, tmp_path):
