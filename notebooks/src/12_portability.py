@@ -113,8 +113,6 @@ import time
 
 from lekhai_helpers.measure.evaluation import summarize_stage, write_scripts
 
-slots = min(12, len(briefs))  # texts written side by side
-
 
 def examine(kind: str) -> dict:
     """Let one file write the briefs and return its row of the table."""
@@ -126,9 +124,11 @@ def examine(kind: str) -> dict:
 
 # %% [markdown]
 # ### Explanation
-# One file after the other, never two at once, or their speeds would spoil each other.
+# One file after the other, never two at once, or their speeds would spoil each other; in each, up to twelve texts side
+# by side.
 
 # %%
+slots = min(12, len(briefs))
 examined = [examine(kind) for kind in files]
 
 # %% [markdown]
