@@ -127,9 +127,7 @@ def load_to_read(path: str | Path, settings: Settings, adapter: Path):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    four_bit = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )
+    four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     model: Any = AutoModelForCausalLM.from_pretrained(
         path,
         revision=settings.model.revision if str(path) == settings.model.name else None,
