@@ -32,9 +32,9 @@ print(phase.opening(), f"kept stage: {kept}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.) The
-# texts of `sft+grammar` are left out: their form is made by a grammar, so they would not show what the model can do by
-# itself.
+# How many texts are there of each stage, on the development briefs? (The held-out ones, and the files for other
+# machines, belong to notebook 12.) The texts of `sft+grammar` are left out: their form is made by a grammar, so they
+# would not show what the model can do by itself.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -42,7 +42,8 @@ from lekhai_helpers.prepare.dataset import load_briefs, load_rows
 
 briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
 responses = phase.ledger.responses()
-known = responses["brief_id"].isin([brief.id for brief in briefs]) & (responses["stage"] != "sft+grammar")
+known = responses["brief_id"].isin([brief.id for brief in briefs])
+known &= ~responses["stage"].isin(["sft+grammar", "quantized"])
 responses = responses[known]
 responses["stage"].value_counts().to_frame("texts")
 
@@ -101,11 +102,12 @@ for name, words in settings.judge.criteria.items():
 # ## Three judges
 #
 # ### Explanation
-# The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how
-# likely the embedded base finds the words. *Structure* and *adherence* are counted, so a high mark for structure means
-# that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read the training
-# rows only. Of *ideas* it has no measure, so it is not asked for one. It reads the texts to be graded, in the order of
-# the briefs and as many of each stage, and both sides of the audit's pairs.
+# The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how near
+# the words are to what the embedded base finds as likely as the training scripts (too likely is as bad as too
+# unlikely), and less where much is repeated or not Bengali. *Structure* and *adherence* are counted, so a high mark for
+# structure means that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read
+# the training rows only. Of *ideas* it has no measure, so it is not asked for one. It reads the texts to be graded, of
+# each stage the first `judge.outputs_per_stage` in the order of the briefs, and both sides of the audit's pairs.
 #
 # Every mark is a place among the training scripts: 4 to 10 inside their range, 1 to 3 outside. Mind the yardstick: the
 # tuned model learned from these same scripts, so if it copied them it would score well.
@@ -280,7 +282,8 @@ for name, rows in verdicts.items():
 # %% [markdown]
 # ### Explanation
 # The leading judge's mean marks by stage and criterion, each with its interval over briefs, and how many texts were
-# scored of how many asked.
+# scored of how many asked. Hold them against the audit, and against what you know: where a stage that writes no table
+# has as high a mark for tone as a trained one, that mark says little here.
 
 # %%
 said = phase.ledger.verdicts().query("judge == @leader and stage in @stages")
@@ -317,6 +320,7 @@ heatmap(means, numbers)
 
 # %%
 needs = comparisons.needs_data(means, numbers, low=4, industries=sorted(set(industries.values())))
+print("every industry is on it, so the list picks out none" if len(needs) == len(set(industries.values())) else "")
 pd.DataFrame(needs)
 
 # %% [markdown]
@@ -436,9 +440,10 @@ change.drop(columns="sentence").round(4)
 
 # %% [markdown]
 # ### Explanation
-# The paper's authors publish another variant with their code: the last layer, and both figures brought to 0 to 100 over
-# the groups of prompts. Its two parts are mixed then, so a value says how a group stands among the groups of this one
-# model, and nothing else.
+# The paper's authors publish another variant with their code: the last layer, and both figures brought to a scale up to
+# 100 over the groups of prompts (`xbi_100` never under 10). A value says how a group stands among the groups of this
+# one model, and nothing else; *overall* holds more prompts, and CHI grows with their number. Their code squeezes the
+# states by t-SNE first, which gives other figures with each version; that step is left out here.
 
 # %%
 from lekhai_helpers.measure.aqi import published_variant
@@ -463,7 +468,8 @@ print(f"CHI {chi:.6f}, computed from XBI alone {from_xbi:.6f}")
 # %% [markdown]
 # ### Explanation
 # The picture in two dimensions: both models in the same directions. Colour is the side, the shape of a point its
-# language. If the languages lie apart and the sides do not, the model has learned to tell languages, not wishes.
+# language. If the languages lie apart and the sides do not, it is the language that shows in these two directions, not
+# the wish.
 
 # %%
 from lekhai_helpers.core.plots import aqi_clusters
