@@ -12,6 +12,7 @@ from typing import Any
 
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.core.run_folder import PHASES, Run, RunError, runs_folder
+from lekhai_helpers.core.words import Words
 
 
 def newest_run(label: str | None = None) -> Run:
@@ -29,9 +30,11 @@ def newest_run(label: str | None = None) -> Run:
 
 
 def closing_summary(run: Run) -> str:
-    """Return what the run came to, read from ledger and manifests: before and after, table validity, files."""
+    """Return what the run came to, read from ledger and manifests: before and after, kept contracts, files."""
+    from lekhai_helpers.prepare.contracts import words_of
+
     with run.open_ledger() as ledger:
-        parts = [*_before_and_after(run, ledger), *_validity(ledger)]
+        parts = [*_before_and_after(run, ledger), *_validity(ledger, words_of(run.settings))]
     return "\n".join([f"\n{run.label}", *parts, *_files(run)])
 
 
@@ -71,11 +74,12 @@ def _before_and_after(run: Run, ledger: Any) -> list[str]:
     return [part for head, row in zip(heads, texts, strict=True) for part in ("", head, row["text"].strip())]
 
 
-def _validity(ledger: Any) -> list[str]:
+def _validity(ledger: Any, words: Words) -> list[str]:
     table = ledger.summary()
     rows = table[table["metric"] == "valid_tables"].dropna(subset=["value", "low", "high"])
     lines = [f"  {r.stage:<14}{r.value:>5.0%}   {r.low:.0%} to {r.high:.0%}, of {r.n}" for r in rows.itertuples()]
-    return ["", "Valid tables by stage (share, its interval, scripts counted):", *lines] if lines else []
+    head = f"{words.heading} by stage (share, its interval, {words.units} counted):"
+    return ["", head, *lines] if lines else []
 
 
 def _files(run: Run) -> list[str]:

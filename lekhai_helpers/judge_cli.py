@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lekhai_helpers.measure.judge_audit import Audit
     from lekhai_helpers.measure.judge_client import Judge
 
-judge_app = typer.Typer(no_args_is_help=True, help="The judge of scripts, and whether it can be trusted.")
+judge_app = typer.Typer(no_args_is_help=True, help="The judge of texts, and whether it can be trusted.")
 
 Run = Annotated[str | None, typer.Option("--run", help="A folder in runs/; without it, the newest run.")]
 
@@ -69,13 +69,12 @@ def _ask(question: str) -> str:
 
 
 def _audit(judge: Judge, settings: Settings, limit: int | None) -> Audit:
-    from lekhai_helpers.core.recipe import data_file
     from lekhai_helpers.measure.judge import family_of
-    from lekhai_helpers.measure.judge_audit import audit, load_pairs
+    from lekhai_helpers.measure.judge_audit import audit, audit_pairs
 
     return audit(
         judge,
-        load_pairs(data_file(settings.judge.audit_file)),
+        audit_pairs(settings),
         settings.judge.criteria,
         limit,
         settings.seed,

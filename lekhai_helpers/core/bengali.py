@@ -12,6 +12,7 @@ _LETTER = regex.compile(r"[\p{L}\p{M}\p{N}]")
 _BENGALI = regex.compile(r"[\p{L}\p{M}\p{N}&&\p{scx=Beng}]", regex.V1)
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]+(?:[-'’][\p{L}\p{M}\p{N}]+)*")
 _INVISIBLE = regex.compile(r"[\ufeff\u200b\u2060\u00ad]")
+_STEM = 4  # letters and signs
 _STRAY_JOINER = regex.compile(r"(?<![\p{scx=Beng}])[\u200c\u200d]|[\u200c\u200d](?![\p{scx=Beng}])")
 
 
@@ -36,6 +37,14 @@ def graphemes(text: str) -> list[str]:
 def words(text: str) -> list[str]:
     """Return the words of `text`, in any script, without punctuation."""
     return _WORD.findall(text)
+
+
+def stems(text: str) -> set[str]:
+    """Return the beginnings of the words of `text`: four letters or signs; a single letter is no word.
+
+    Bengali adds its endings behind: দেয়াল, দেয়ালে, দেয়ালের begin alike.
+    """
+    return {word[:_STEM].casefold() for word in words(normalize(text)) if len(word) > 1}
 
 
 def bengali_share(text: str) -> float:

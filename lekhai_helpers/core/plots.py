@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lekhai_helpers.core.words import Words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,9 +75,10 @@ def token_lengths(lengths: Mapping[str, Sequence[int]], limit: int) -> Figure:
     return _done(figure)
 
 
-def loss_curves(metrics: DataFrame) -> Figure:
+def loss_curves(metrics: DataFrame, words: Words | None = None) -> Figure:
     """Draw training and validation loss by step. `metrics`: step, name, value, as `ledger.metrics` returns it."""
-    names = {"loss": "training: the scripts it learns from", "eval_loss": "validation: scripts it never saw"}
+    units = (words or Words()).units
+    names = {"loss": f"training: the {units} it learns from", "eval_loss": f"validation: {units} it never saw"}
     found = _logged(metrics, names, "06_fine_tuning")
     figure, (ax,) = _canvas()
     _lines(ax, metrics, found)
@@ -116,7 +119,7 @@ _TRAINING_PANELS = {
 }
 
 
-def reward_curves(metrics: DataFrame) -> Figure:
+def reward_curves(metrics: DataFrame, words: Words | None = None) -> Figure:
     """Draw rewards and accuracy of preference alignment by step. `metrics`: step, name, value, as `ledger.metrics`.
 
     The panel of the accuracy is left out where none was logged: KTO knows no pairs to rank.
@@ -128,7 +131,8 @@ def reward_curves(metrics: DataFrame) -> Figure:
     _lines(top, metrics, found)
     top.legend(frameon=False)
     top.axhline(0, color="black", linewidth=0.8)
-    top.set(ylabel="reward (β · log ratio)", title="Does it come to prefer the better script?")
+    unit = (words or Words()).unit
+    top.set(ylabel="reward (β · log ratio)", title=f"Does it come to prefer the better {unit}?")
     for bottom in below:
         _lines(bottom, metrics, {"rewards/accuracies": "pairs ranked rightly"})
         bottom.set(ylabel="pairs ranked rightly", ylim=(-0.03, 1.05))
@@ -159,11 +163,12 @@ def pair_lengths(table: DataFrame) -> Figure:
     return _done(figure)
 
 
-def validity_by_stage(summary: DataFrame) -> Figure:
-    """Draw the share of valid tables of every stage with its interval. `summary`: as `ledger.summary` returns it."""
+def validity_by_stage(summary: DataFrame, words: Words | None = None) -> Figure:
+    """Draw the share of sound texts of every stage with its interval. `summary`: as `ledger.summary` returns it."""
+    said = words or Words()
     table = summary[(summary["metric"] == "valid_tables") & summary["value"].notna()].reset_index(drop=True)
     if table.empty:
-        raise NothingToDraw("no stage has its valid tables counted yet: run notebook 05 first")
+        raise NothingToDraw(f"no stage has its {said.many} counted yet: run notebook 05 first")
     figure, (ax,) = _canvas(height=1.3 + 0.55 * len(table))
     ax.barh(table.index, table["value"], color=BLUE, height=0.62)
     # A Wilson interval may end a rounding error on the wrong side of 0% or 100%: hence the clip.
@@ -174,14 +179,18 @@ def validity_by_stage(summary: DataFrame) -> Figure:
         ax.annotate(f"{value:.0%}", (end, row), xytext=(6, 0), textcoords="offset points", va="center")
     sizes = ["" if n is None else f" (n={n})" for n in table["n"].astype(object).where(table["n"].notna(), None)]
     _names_on_y(ax, [stage + size for stage, size in zip(table["stage"], sizes, strict=True)])
-    ax.set(xlim=(0, 1.14), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="scripts that are a valid table (line: 95% interval)")
-    ax.set_title("How many scripts are valid tables, stage by stage?")
+    ax.set(
+        xlim=(0, 1.14), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel=f"{said.units} that are {said.one} (line: 95% interval)"
+    )
+    ax.set_title(f"How many {said.units} are {said.many}, stage by stage?")
     _percent(ax.xaxis)
     return _done(figure)
 
 
-def paired_by_brief(before: Mapping[str, float], after: Mapping[str, float], names: tuple[str, str]) -> Figure:
-    """Draw the share of valid tables of every brief before and after, joined by a line; a brief is its own control.
+def paired_by_brief(
+    before: Mapping[str, float], after: Mapping[str, float], names: tuple[str, str], words: Words | None = None
+) -> Figure:
+    """Draw the share of sound texts of every brief before and after, joined by a line; a brief is its own control.
 
     `before`, `after`: brief to share (0 to 1), as `measure.evaluation.valid_by_brief` returns it; `names` says what
     the two are.
@@ -196,7 +205,8 @@ def paired_by_brief(before: Mapping[str, float], after: Mapping[str, float], nam
     ax.scatter(ends[0], places, facecolor="white", edgecolor=ORANGE, s=70, zorder=2, label=names[0])
     ax.scatter(ends[1], places, color=BLUE, s=26, zorder=3, label=names[1])
     _names_on_y(ax, shared)
-    ax.set(xlim=(-0.03, 1.03), xlabel="texts that are a valid table", title="Which briefs gained, and which did not?")
+    said = f"texts that are {(words or Words()).one}"
+    ax.set(xlim=(-0.03, 1.03), xlabel=said, title="Which briefs gained, and which did not?")
     _percent(ax.xaxis)
     figure.legend(frameon=False, loc="outside lower center", ncols=2)
     return _done(figure)
@@ -238,9 +248,14 @@ def merge_curve(table: DataFrame) -> Figure:
 
 
 def heatmap(
-    table: DataFrame, counts: DataFrame, low: float = 1, high: float = 10, label: str = "mean score (1 to 10)"
+    table: DataFrame,
+    counts: DataFrame,
+    low: float = 1,
+    high: float = 10,
+    label: str = "mean score (1 to 10)",
+    words: Words | None = None,
 ) -> Figure:
-    """Draw the mean score of every industry (rows) on every criterion (columns); grey where nothing was scored.
+    """Draw the mean score of every group (rows) on every criterion (columns); grey where nothing was scored.
 
     `counts` has the same shape: how many scores stand behind each cell. `low` and `high` are the ends of the
     scale, which do not follow the data, so that two heatmaps can be compared.
@@ -260,17 +275,19 @@ def heatmap(
         table.astype(float), annot=texts, fmt="", vmin=low, vmax=high, cmap="YlGnBu", linewidths=1, ax=ax,
         annot_kws={"fontsize": 9}, cbar_kws={"label": label},
     )  # fmt: skip
-    ax.set(xlabel="", ylabel="", title="Where are the scripts good, and where not?\n(grey: nothing scored)")
+    said = f"Where are the {(words or Words()).units} good, and where not?"
+    ax.set(xlabel="", ylabel="", title=f"{said}\n(grey: nothing scored)")
     ax.tick_params(length=0, rotation=0)
     return _done(figure)
 
 
-def quant_tradeoff(table: DataFrame) -> Figure:
+def quant_tradeoff(table: DataFrame, words: Words | None = None) -> Figure:
     """Draw size, speed and contract share of every file. `table`: file, size_mb, tokens_per_second, valid_share."""
+    said = words or Words()
     panels = (
         ("size_mb", "size (MB)", "{:.0f}"),
         ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
-        ("valid_share", "scripts that are a valid table", "{:.0%}"),
+        ("valid_share", f"{said.units} that are {said.one}", "{:.0%}"),
     )
     figure, axes = _canvas(columns=3, width=9.5, height=1.4 + 0.42 * len(table), sharey=True)
     for ax, (column, title, form), colour in zip(axes, panels, _COLOURS[:3], strict=True):
@@ -288,17 +305,18 @@ def quant_tradeoff(table: DataFrame) -> Figure:
     return _done(figure)
 
 
-def lora_comparison(table: DataFrame) -> Figure:
+def lora_comparison(table: DataFrame, words: Words | None = None) -> Figure:
     """Draw what each LoRA variant costs and gives: numbers trained, validation loss, speed, valid share if counted.
 
     `table`: index variant, columns trained, validation_lowest, tokens_per_second and, where it was measured,
     valid_share, as `learn.lora_comparison.table` returns it.
     """
+    said = words or Words()
     panels = [
         ("trained", "numbers trained (millions)", "{:.2f}"),
         ("validation_lowest", "lowest validation loss", "{:.3f}"),
         ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
-        ("valid_share", "scripts that are a valid table", "{:.0%}"),
+        ("valid_share", f"{said.units} that are {said.one}", "{:.0%}"),
     ]
     panels = [panel for panel in panels if panel[0] in table]
     figure, axes = _canvas(columns=len(panels), width=3.4 * len(panels), height=1.4 + 0.45 * len(table), sharey=True)
@@ -369,7 +387,7 @@ def aqi_clusters(pictures: Mapping[str, DataFrame]) -> Figure:
 def counts(series: Series, title: str) -> Figure:
     """Draw how often each label occurs, commonest first.
 
-    `series`: one label per row (industries, tones), or numbers already counted, with the labels as index.
+    `series`: one label per row (groups, tones), or numbers already counted, with the labels as index.
     """
     from pandas.api.types import is_numeric_dtype
 
@@ -379,22 +397,36 @@ def counts(series: Series, title: str) -> Figure:
     return _done(figure)
 
 
-def data_overview(table: DataFrame) -> Figure:
-    """Draw a data set at a glance: rows per industry, rows per tone, words of the scripts by length of the film.
+def data_overview(table: DataFrame, words: Words | None = None) -> Figure:
+    """Draw a data set at a glance: rows per group, rows per tone, words of the texts by length of the film.
 
-    `table`: columns industry, tone, script and duration_seconds (0 or empty where the file names none).
+    `table`: columns industry (the group), tone, script and duration_seconds. Where no row names a tone, that panel is
+    left out; where none names a length, the last shows how many words the texts have.
     """
+    said, toned = words or Words(), table["tone"].astype(bool).any()
+    counted = {f"Rows per {said.group}": table["industry"].value_counts()}
+    if toned:
+        counted["Rows per tone"] = table["tone"].replace("", "(none)").value_counts()
+    height = 1.4 + 0.32 * max(map(len, counted.values()))
+    figure, axes = _canvas(columns=len(counted) + 1, width=5 * (len(counted) + 1), height=height)
+    for ax, (title, labels) in zip(axes, counted.items(), strict=False):
+        _count_bars(ax, labels, title)
+    _lengths_panel(axes[-1], table, said.unit)
+    return _done(figure)
+
+
+def _lengths_panel(ax: Axes, table: DataFrame, unit: str) -> None:
+    """Draw the words of each text over the length of its film, or how many texts are how long."""
     from lekhai_helpers.core.bengali import words
 
-    industries, tones = table["industry"].value_counts(), table["tone"].replace("", "(none)").value_counts()
-    figure, (left, middle, right) = _canvas(columns=3, width=15, height=1.4 + 0.32 * max(len(industries), len(tones)))
-    _count_bars(left, industries, "Rows per industry")
-    _count_bars(middle, tones, "Rows per tone")
-    seconds = table["duration_seconds"].fillna(0).astype(float)
-    right.scatter(seconds, [len(words(script)) for script in table["script"]], color=BLUE, alpha=0.5)
-    right.set(xlabel="length of the film (seconds)", ylabel="words in the script", title="Words by length")
-    right.set_ylim(bottom=0)
-    return _done(figure)
+    lengths, seconds = [len(words(text)) for text in table["script"]], table["duration_seconds"]
+    if seconds.notna().any():
+        ax.scatter(seconds.fillna(0).astype(float), lengths, color=BLUE, alpha=0.5)
+        ax.set(xlabel="length of the film (seconds)", ylabel=f"words in the {unit}", title="Words by length")
+        ax.set_ylim(bottom=0)
+    else:
+        ax.hist(lengths, bins=30, color=BLUE)
+        ax.set(xlabel=f"words in the {unit}", ylabel="rows", title=f"Words in the {unit}")
 
 
 def before_after(brief: str, before: str, after: Sequence[tuple[str, str]]) -> Figure:

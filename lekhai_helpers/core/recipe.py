@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 UNMEASURED = "unmeasured"
 
@@ -39,9 +39,12 @@ class Model(_Section):
 
 
 class Donor(_Section):
-    """A parent of the merge: a model by name, or one made here from the base by a short LoRA training."""
+    """A parent of the merge: a model by name, or one made here from the base by a short LoRA training.
 
-    title: str
+    Without a title there is none: a profile gives every recipe's donors their steps, also where nothing is merged.
+    """
+
+    title: str = ""
     name: str = "made-here"
     data: str | None = None
     steps: int = Field(0, ge=0)
@@ -51,8 +54,8 @@ class Merge(_Section):
     """How the two donors are blended (notebook 02)."""
 
     method: Literal["slerp", "linear", "task_arithmetic", "ties", "dare_ties", "dare_linear", "none"] = "slerp"
-    language: Donor
-    structure: Donor
+    language: Donor = Donor()  # type: ignore[call-arg]
+    structure: Donor = Donor()  # type: ignore[call-arg]
     t: list[float] = Field(min_length=1, description="share of the structure donor: 0 is all language")
     t_by_module: dict[str, list[float]] = Field(
         default_factory=dict,
@@ -64,6 +67,14 @@ class Merge(_Section):
     batch_size: int = Field(gt=0)
     pairs: dict[str, list[str]] = Field(default_factory=dict, description="pairs worth knowing: name to two ids")
 
+    @model_validator(mode="after")
+    def _two_donors(self) -> Merge:
+        if self.method != "none" and not (self.language.title and self.structure.title):
+            raise ValueError(
+                "two donors with a title are needed, language and structure; without them set method to none"
+            )
+        return self
+
 
 class Data(_Section):
     """The table of examples and how it is cut (notebook 03)."""
@@ -71,6 +82,10 @@ class Data(_Section):
     file: str
     source: str
     contract: str
+    group: str = Field(
+        "group", description='the word for what rows are spread over: "industry", "subject" (column industry)'
+    )
+    unit: str = Field("answer", description='the word for the thing written: "script", "answer"')
     prompts: list[Literal["prompt_1", "prompt_2", "prompt_3"]] = Field(min_length=1)
     max_seconds: int | None = Field(None, gt=0, description="longer films are left for larger models")
     validation_share: float = Field(gt=0, lt=0.5)
@@ -143,7 +158,45 @@ class Evaluation(_Section):
     seeds: list[int] = Field(min_length=1)
     baseline_seeds: list[int] = Field(min_length=1)
     quant_seeds: list[int] = Field(min_length=1)
-    tones: list[str] = Field(min_length=2, max_length=2, description="the two tones of notebook 07's tone test")
+    tones: list[str] = Field(
+        default_factory=list, description="the two tones of notebook 07's tone test; none: no tone test is made"
+    )
+    tone_request: str = Field("{prompt} Tone: {tone}.", description="how a tone is asked for in the tone test")
+
+    @field_validator("tones")
+    @classmethod
+    def _two_tones(cls, tones: list[str]) -> list[str]:
+        if tones and (len(tones) != 2 or len(set(tones)) != 2):
+            raise ValueError("give two different tones for the tone test, or none")
+        return tones
+
+
+class JudgeWording(_Section):
+    """How a language model is asked to grade and to compare, at length and in short words for a small one.
+
+    Both gradings hold {rubric}, where the criteria go.
+    """
+
+    grading: str
+    comparing: str
+    short_grading: str
+    short_comparing: str
+
+    @field_validator("grading", "short_grading")
+    @classmethod
+    def _holds_the_rubric(cls, text: str) -> str:
+        if "{rubric}" not in text:
+            raise ValueError("write {rubric} where the criteria are to stand, or the judge is not told them")
+        return text
+
+
+class JudgeExamples(_Section):
+    """What a small judge is shown before it is asked: one brief, and three answers to it."""
+
+    brief: str
+    good: str
+    dull: str
+    broken: str
 
 
 class Judge(_Section):
@@ -152,7 +205,13 @@ class Judge(_Section):
     model: str
     criteria: dict[str, str] = Field(min_length=1, description="name to rubric, with words for 1, 4, 7 and 10")
     outputs_per_stage: int = Field(20, gt=0)
-    audit_file: str = "judge_audit.csv"  # pairs with a known better side
+    audit_file: str | None = Field(
+        None, description="pairs with a known better side; none: faults are planted in the recipe's own examples"
+    )
+    wording: JudgeWording | None = Field(None, description="how a model is asked; none: plain words for any answer")
+    examples: JudgeExamples | None = Field(
+        None, description="what a small judge is shown; none: a good example of the recipe, and spoilt copies of it"
+    )
     audit_pairs: int | None = Field(None, gt=0, description="pairs a local language model is audited on; none: all")
     local_texts: int = Field(20, gt=0, description="texts that a local language model grades on this profile")
     budget_usd: float | None = Field(None, gt=0, description="stop asking before this much is spent in one run")

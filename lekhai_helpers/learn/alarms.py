@@ -14,6 +14,7 @@ from typing import Any
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Dpo
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.learn.callbacks import numbers_in
 
 LN2 = math.log(2)  # the loss of a model that prefers neither side
@@ -43,28 +44,28 @@ class Alarm:
         return f"{state:<10} {self.name}: {self.words}"
 
 
-def log_alarms(log: Sequence[Mapping[str, Any]], dpo: Dpo) -> list[Alarm]:
+def log_alarms(log: Sequence[Mapping[str, Any]], dpo: Dpo, words: Words | None = None) -> list[Alarm]:
     """Return the alarms over a training log, quiet ones too: too easy, the better side sinking, a flat loss.
 
     `dpo` are the settings it was trained with: they say what the logged loss is the sum of.
     """
     rows = [numbers_in(entry) for entry in log]
-    return [_too_easy(rows), _sinking(rows), _flat(rows, dpo)]
+    return [_too_easy(rows), _sinking(rows, words or Words()), _flat(rows, dpo)]
 
 
-def drift_alarms(before: Mapping[str, float], after: Mapping[str, float]) -> list[Alarm]:
+def drift_alarms(before: Mapping[str, float], after: Mapping[str, float], words: Words | None = None) -> list[Alarm]:
     """Return the alarms over what is written before and after, on the same briefs: length drift, fallen contract.
 
     `before` and `after` are figures of `measure.evaluation.summarize_stage`.
     """
-    drift = length_drift(before, after)
+    drift, many = length_drift(before, after), (words or Words()).many
     lengths = f"{before['mean_tokens']:.0f} tokens before, {after['mean_tokens']:.0f} after"
     lengths += "" if drift is None else f", {drift:+.0%}"
     drifted = None if drift is None else abs(drift) > DRIFT
-    shares = f"{before['valid_tables']:.0%} valid tables before, {after['valid_tables']:.0%} after"
+    shares = f"{before['valid_tables']:.0%} {many} before, {after['valid_tables']:.0%} after"
     return [
         Alarm("length drift", drifted, f"the texts grew or shrank by more than {DRIFT:.0%}", lengths),
-        Alarm("contract fell", after["valid_tables"] < before["valid_tables"], "fewer texts are valid tables", shares),
+        Alarm("contract fell", after["valid_tables"] < before["valid_tables"], f"fewer texts are {many}", shares),
     ]
 
 
@@ -97,13 +98,14 @@ def _too_easy(rows: Sequence[dict[str, float]]) -> Alarm:
     return Alarm(name, False, said, f"highest accuracy in the first {len(starts)} steps {early:.0%}, or not held")
 
 
-def _sinking(rows: Sequence[dict[str, float]]) -> Alarm:
+def _sinking(rows: Sequence[dict[str, float]], words: Words) -> Alarm:
     """The better side becomes less likely than before training, while the margin grows.
 
     Read from rewards/chosen (beta times the log-probability against the reference), because the bare log-probabilities
-    of two batches are those of different scripts. A trend is one by the test of Mann and Kendall at 5%, not one step.
+    of two batches are those of different texts. A trend is one by the test of Mann and Kendall at 5%, not one step.
     """
-    name, said = "better side sinking", "the better scripts became less likely too; only the worse ones fell faster"
+    name = "better side sinking"
+    said = f"the better {words.units} became less likely too; only the worse ones fell faster"
     pairs = [(r["rewards/chosen"], r["rewards/margins"]) for r in rows if {"rewards/chosen", "rewards/margins"} <= {*r}]
     if len(pairs) < 4:
         return Alarm(name, None, said, f"{len(pairs)} steps are too few for a trend")

@@ -1,4 +1,4 @@
-"""Tables that cannot break: before each token, everything the grammar forbids is struck out. Taught in notebook 07.
+"""Texts that cannot break their form: before each token, all that the grammar forbids is struck out. See notebook 07.
 
 ``vocabulary = model_vocabulary(model, tokenizer, bill)`` once, then
 ``generate(..., processors=grammar_processors(vocabulary, grammars, limit, bill))``: every text has a matcher of
@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from lekhai_helpers.learn.model import end_ids
-from lekhai_helpers.learn.table_text import ConstraintError, TableText, Vocabulary, read_vocabulary, shortest_parts
+from lekhai_helpers.learn.table_text import (
+    ConstraintError,
+    GrammarText,
+    TableText,
+    Vocabulary,
+    read_vocabulary,
+    shortest_parts,
+)
 from lekhai_helpers.prepare.contracts import Grammar
-from lekhai_helpers.prepare.contracts.ad_script import MIN_ROWS
 
 
 @dataclass
@@ -63,14 +69,26 @@ def grammar_processors(
 ) -> Callable[[int, int], list[Any]]:
     """Return what `learn.model.generate` asks for each batch: processors that hold text i to ``grammars[i]``.
 
-    `limit` is the number of new tokens a text may have. Raises ConstraintError where no table fits into it.
+    `limit` is the number of new tokens a text may have. Tables are steered to their end within it (ConstraintError
+    where none fits); other texts may be cut by it.
     """
-    return lambda first, end: table_processors(vocabulary, grammars[first:end], limit, bill)
+    make = table_processors if grammars[0].header else plain_processors
+    return lambda first, end: make(vocabulary, grammars[first:end], limit, bill)
+
+
+def plain_processors(
+    vocabulary: Vocabulary, grammars: Sequence[Grammar], limit: int, bill: Bill
+) -> list[GrammarProcessor]:
+    """Return the logits processors of one batch of texts that nothing steers to an end."""
+    began = time.perf_counter()
+    texts = [GrammarText(vocabulary, grammar) for grammar in grammars]
+    bill.preparing += time.perf_counter() - began
+    return [GrammarProcessor(vocabulary, texts, limit, bill)]
 
 
 def table_processors(
     vocabulary: Vocabulary, grammars: Sequence[Grammar], limit: int, bill: Bill
-) -> list[TableProcessor]:
+) -> list[GrammarProcessor]:
     """Return the logits processors of one batch, for transformers' ``generate(logits_processor=...)``.
 
     Raises ConstraintError where `limit` is too small for any table.
@@ -79,19 +97,19 @@ def table_processors(
     header, row = shortest_parts(vocabulary, grammars[0])
     texts = [TableText(vocabulary, grammar, row) for grammar in grammars]
     bill.preparing += time.perf_counter() - began
-    needed = header + MIN_ROWS * row + 1 + max(text.margin for text in texts)
+    needed = header + grammars[0].least_rows * row + 1 + max(text.margin for text in texts)
     if limit < needed:
         raise ConstraintError(
             f"{limit} new tokens hold no table: with this tokenizer the shortest takes {needed}. "
             f"Set decoding.max_new_tokens to {needed} or more"
         )
-    return [TableProcessor(vocabulary, texts, limit, bill)]
+    return [GrammarProcessor(vocabulary, texts, limit, bill)]
 
 
-class TableProcessor:
+class GrammarProcessor:
     """Strikes out, for every text of a left-padded batch, the tokens its grammar and the limit do not allow."""
 
-    def __init__(self, vocabulary: Vocabulary, texts: Sequence[TableText], limit: int, bill: Bill) -> None:
+    def __init__(self, vocabulary: Vocabulary, texts: Sequence[GrammarText], limit: int, bill: Bill) -> None:
         self.vocabulary, self.texts, self.limit, self.bill = vocabulary, texts, limit, bill
         self.prompt = -1  # tokens of the padded prompts, known at the first call
 

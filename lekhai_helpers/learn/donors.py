@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lekhai_helpers.core.recipe import Donor, Settings, data_file
+from lekhai_helpers.core.recipe import Donor, Merge, Settings, data_file
 from lekhai_helpers.learn.callbacks import progress_callbacks
 from lekhai_helpers.learn.model import attach_lora, load_model, perplexity, unsloth_engine
 from lekhai_helpers.learn.training import Example, messages_of, print_one_way
@@ -26,6 +26,21 @@ class DonorText:
 
     train: list[Any]
     heldout: list[Any]
+
+    @property
+    def sample(self) -> str:
+        """Return its first row to be read by a person: a paragraph, or a brief with its outline."""
+        first = self.train[0]
+        return (
+            first if isinstance(first, str) else "\n".join(m["content"] for m in first["prompt"] + first["completion"])
+        )
+
+
+def donor_texts(merge: Merge) -> dict[str, DonorText]:
+    """Return what the donors "language" and "structure" read; nothing where the recipe merges nothing."""
+    if merge.method == "none":
+        return {}
+    return {role: load_donor_text(getattr(merge, role).data) for role in ("language", "structure")}
 
 
 def load_donor_text(file: str) -> DonorText:

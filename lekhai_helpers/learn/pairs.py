@@ -1,4 +1,4 @@
-"""Preference pairs: one brief with a better and a worse script of about the same length. Taught in notebook 10.
+"""Preference pairs: one request with a better and a worse answer of about the same length. Taught in notebook 10.
 
 ``pairs, left_out = make_pairs(...)``, ``check_pairs(pairs, tokenizer, max_length)``, ``save_rows(pairs, path)``.
 The worse side is mostly what the model itself writes today, cut to the better side's length: random bad text would be
@@ -20,6 +20,7 @@ from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.learn.callbacks import TrainingError
 from lekhai_helpers.learn.defects import plant_defect
 from lekhai_helpers.learn.model import Generation, Message, generate
+from lekhai_helpers.prepare.contracts import expected_of
 
 Example = dict[str, Any]
 TOLERANCE = 0.2  # how far the two sides of a pair may lie apart, as a share of the better one's tokens
@@ -40,7 +41,7 @@ class PreferenceError(TrainingError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One prompt with a better (chosen) and a worse (rejected) script.
+    """One prompt with a better (chosen) and a worse (rejected) answer.
 
     `source` says where the worse side came from, `example` is the id of the training row the better side is.
     """
@@ -60,16 +61,16 @@ class Pair:
 def make_pairs(
     model, tokenizer, examples: Sequence[Example], settings: Settings, max_length: int
 ) -> tuple[list[Pair], Counter[str]]:
-    """Build preference pairs: chosen is the written script, rejected what the model itself writes for the brief.
+    """Build preference pairs: chosen is the written answer, rejected what the model itself writes for the prompt.
 
     A share of ``settings.dpo.planted_share`` is rejected for one planted defect instead. Rows that do not fit into
     `max_length` tokens are not drawn. Returns the pairs and, for those that were left out, how many for which reason.
     """
     dice = random.Random(settings.seed)
-    whole = [e for e in examples if whole_length(tokenizer, e["prompt"], _script(e)) <= max_length]
+    whole = [e for e in examples if whole_length(tokenizer, e["prompt"], _answer(e)) <= max_length]
     picked = dice.sample(whole, min(settings.dpo.pairs, len(whole)))
     planted = round(len(picked) * settings.dpo.planted_share)
-    pairs, left_out = _planted_pairs(tokenizer, picked[:planted], max_length, dice)
+    pairs, left_out = _planted_pairs(tokenizer, picked[:planted], max_length, dice, settings.data.contract)
     own, unfit = _own_pairs(model, tokenizer, picked[planted:], settings, max_length)
     different = list({_key(pair): pair for pair in pairs + own}.values())
     left_out.update(unfit)
@@ -88,11 +89,14 @@ def _without_leaning(pairs: list[Pair], tokenizer) -> list[Pair]:
     return [pair for _, pair in gaps]
 
 
-def _planted_pairs(tokenizer, examples: Sequence[Example], max_length: int, dice) -> tuple[list[Pair], Counter[str]]:
+def _planted_pairs(
+    tokenizer, examples: Sequence[Example], max_length: int, dice: random.Random, contract: str
+) -> tuple[list[Pair], Counter[str]]:
     pairs = []
     for example in examples:
         fits = _fits(tokenizer, example, max_length)
-        if (found := plant_defect(_script(example), dice, fits)) is not None:
+        found = plant_defect(_answer(example), dice, fits, contract, expected_of(example.get("expected", "")))
+        if found is not None:
             pairs.append(_pair(example, found[0], f"{PLANTED}{found[1]}"))
     return pairs, Counter({NO_DEFECT: len(examples) - len(pairs)})
 
@@ -128,7 +132,7 @@ def _length_matched(sample: Generation, example: Example, tokenizer, max_length:
     rows = whole.split("\n") if sample.stopped else whole.split("\n")[:-1]
     fits = _fits(tokenizer, example, max_length)
     text = whole if sample.stopped and fits(whole) else _nearest_cut(rows, example, tokenizer, max_length)
-    if text == _script(example).strip():
+    if text == _answer(example).strip():
         return None, SAME
     if not fits(text):
         return None, NO_LENGTH
@@ -141,14 +145,14 @@ def _nearest_cut(rows: Sequence[str], example: Example, tokenizer, max_length: i
     The nearest, not the longest allowed: the worse sides would then all be a little longer, and length would tell
     the sides apart again.
     """
-    chosen = count_tokens(tokenizer, _script(example))
+    chosen = count_tokens(tokenizer, _answer(example))
     starts = ["\n".join(rows[:end]).strip() for end in range(1, len(rows) + 1)]
     held = [text for text in starts if whole_length(tokenizer, example["prompt"], text) <= max_length]
     return min(held, key=lambda text: abs(count_tokens(tokenizer, text) - chosen), default="")
 
 
 def _fits(tokenizer, example: Example, max_length: int) -> Callable[[str], bool]:
-    chosen = count_tokens(tokenizer, _script(example))
+    chosen = count_tokens(tokenizer, _answer(example))
 
     def fits(text: str) -> bool:
         near = length_gap(chosen, count_tokens(tokenizer, text)) <= TOLERANCE
@@ -250,10 +254,10 @@ def length_gap(chosen: int, rejected: int) -> float:
 
 
 def _pair(example: Example, rejected: str, source: str) -> Pair:
-    return Pair(example["prompt"], _script(example), rejected, source, str(example["id"]))
+    return Pair(example["prompt"], _answer(example), rejected, source, str(example["id"]))
 
 
-def _script(example: Example) -> str:
+def _answer(example: Example) -> str:
     return example["completion"][0]["content"]
 
 

@@ -1,8 +1,8 @@
-"""A table as it is written, token by token: where it stands, and which tokens may come next. Taught in notebook 07.
+"""A text within a grammar as it is written, token by token: which tokens may come next. Taught in notebook 07.
 
 Used by `learn.constrained`. llguidance keeps the grammar; but a grammar alone still lets a text be cut by the limit of
-new tokens. So the last tokens are steered: a cell is closed, and no row begun, while there is still room for what a
-whole table must have.
+new tokens. So the last tokens of a table are steered: a cell is closed, and no row begun, while there is still room for
+what a whole table must have.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from lekhai_helpers.prepare.contracts import Grammar
-from lekhai_helpers.prepare.contracts.ad_script import MIN_ROWS
-from lekhai_helpers.prepare.contracts.grammar import HEADER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +23,8 @@ _FIRST = regex.compile(r" ?(?=\p{L})\p{Beng}+")  # a word begun: no vowel sign s
 _FIRST_BYTES = {b" ", *(space + byte for space in (b"", b" ") for byte in (b"\xe0", b"\xe0\xa6", b"\xe0\xa7"))}
 _CLOSERS = (b" |", b"|", b" ")
 _LAST_WORDS = 8  # tokens kept for ending a word before a cell must be closed
-_HEADER_PIPES = HEADER.count("|")
+# A tokenizer that a reading goes wrong with does so on Bengali, on table marks, or on what stands between them.
+_SAMPLE = "| Visual | Audio |\n|---|---|\n| মিড শট: ক্ষুধা ১০:৩০। | SFX: “ঢং”! ভিও (নারী): ৳৫০০ |"
 
 
 class ConstraintError(RuntimeError):
@@ -54,8 +53,7 @@ def read_vocabulary(tokenizer, ends: Collection[int], size: int) -> Vocabulary:
     from llguidance.hf import from_tokenizer
 
     engine = from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(ends))
-    sample = f"{HEADER}\n| মিড শট: ক্ষুধা ১০:৩০। | SFX: “ঢং”! ভিও (নারী): ৳৫০০ |"
-    if engine.decode_bytes(tokenizer(sample, add_special_tokens=False).input_ids) != sample.encode():
+    if engine.decode_bytes(tokenizer(_SAMPLE, add_special_tokens=False).input_ids) != _SAMPLE.encode():
         raise ConstraintError(
             "llguidance reads the pieces of this tokenizer wrongly, so no grammar can be kept with it: "
             "write without one, or serve the GGUF file with the GBNF grammar"
@@ -74,28 +72,16 @@ def read_vocabulary(tokenizer, ends: Collection[int], size: int) -> Vocabulary:
     )
 
 
-class TableText:
-    """One text as it grows: where in the table it stands, and what may come next.
+class GrammarText:
+    """One text as it grows within its grammar. Nothing steers it to an end: the limit of new tokens may cut it."""
 
-    `pipes` counts the strokes after the header: 3 a row, so ``divmod(pipes, 3)`` is whole rows and cell (1 or 2,
-    0 between rows); below 0 the header is not complete. `margin` is the longest way to the end of a word once begun:
-    Latin words cannot be left in the middle.
-    """
+    margin = 0
 
-    def __init__(self, vocabulary: Vocabulary, grammar: Grammar, row_cost: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, grammar: Grammar) -> None:
         from llguidance import LLMatcher
 
-        self.vocabulary, self.row_cost = vocabulary, row_cost
+        self.vocabulary, self.done, self.steered = vocabulary, False, False
         self.matcher = LLMatcher(vocabulary.engine, LLMatcher.grammar_from_lark(grammar.lark))
-        self.margin = max(len(word.encode()) for word in grammar.words) + 3
-        self.text, self.pipes, self.done, self.steered = b"", -_HEADER_PIPES, False, False
-        self.cell_tokens = self.row_tokens = self.longest_row = 0
-        self.share: float = 0
-
-    @property
-    def in_cell(self) -> bool:
-        """Whether a cell is open."""
-        return self.pipes > 0 and self.pipes % 3 > 0
 
     def take(self, token: int) -> None:
         """Add the token that was drawn. What comes after the end of the text is padding."""
@@ -104,7 +90,52 @@ class TableText:
         if not self.matcher.consume_token(token):
             raise ConstraintError(f"token {token} breaks the grammar: {self.matcher.get_error()}")
         self.done = token in self.vocabulary.ends
-        piece = b"" if self.done else self.vocabulary.pieces[token]
+        self._took(b"" if self.done else self.vocabulary.pieces[token])
+
+    def _took(self, piece: bytes) -> None:
+        """Learn what was written; a text that nothing steers has nothing to remember."""
+
+    def mask(self) -> np.ndarray:
+        """Return which tokens the grammar allows next, one bool for each id."""
+        import numpy as np
+
+        bits = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint8)
+        return np.unpackbits(bits, bitorder="little")[: len(self.vocabulary.pieces)].astype(bool)
+
+    def allowed(self, left: int) -> np.ndarray:
+        """Return which tokens may come next where `left` more are to be written, the end of the text included."""
+        return self._only(self.vocabulary.ends) if self.done else self.mask()
+
+    def _only(self, numbers: Sequence[int]) -> np.ndarray:
+        import numpy as np
+
+        mask = np.zeros(len(self.vocabulary.pieces), dtype=bool)
+        mask[list(numbers)] = True
+        return mask
+
+
+class TableText(GrammarText):
+    """One table as it grows: where in it the text stands, and what may come next.
+
+    `pipes` counts the strokes after the header: 3 a row, so ``divmod(pipes, 3)`` is whole rows and cell (1 or 2,
+    0 between rows); below 0 the header is not complete. `margin` is the longest way to the end of a word once begun:
+    Latin words cannot be left in the middle.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, grammar: Grammar, row_cost: int) -> None:
+        super().__init__(vocabulary, grammar)
+        self.row_cost, self.least_rows = row_cost, grammar.least_rows
+        self.margin = max(len(word.encode()) for word in grammar.words) + 3
+        self.text, self.pipes = b"", -grammar.header.count("|")
+        self.cell_tokens = self.row_tokens = self.longest_row = 0
+        self.share: float = 0
+
+    @property
+    def in_cell(self) -> bool:
+        """Whether a cell is open."""
+        return self.pipes > 0 and self.pipes % 3 > 0
+
+    def _took(self, piece: bytes) -> None:
         self.text += piece
         self.cell_tokens, self.row_tokens = self.cell_tokens + 1, self.row_tokens + 1
         if b"|" not in piece:
@@ -113,13 +144,6 @@ class TableText:
         self.pipes, self.cell_tokens, self.share = self.pipes + piece.count(b"|"), 0, 0
         if self.pipes // 3 > rows:
             self.longest_row, self.row_tokens = max(self.longest_row, self.row_tokens), 0
-
-    def mask(self) -> np.ndarray:
-        """Return which tokens the grammar allows next, one bool for each id."""
-        import numpy as np
-
-        bits = np.frombuffer(self.matcher.compute_bitmask(), dtype=np.uint8)
-        return np.unpackbits(bits, bitorder="little")[: len(self.vocabulary.pieces)].astype(bool)
 
     def allowed(self, left: int) -> np.ndarray:
         """Return which tokens may come next where `left` more are to be written, the end of the text included."""
@@ -138,11 +162,11 @@ class TableText:
 
     def _in_cell(self, mask: np.ndarray, left: int) -> np.ndarray:
         rows = self.pipes // 3
-        slack = left - 1 - max(MIN_ROWS - rows, 1) * self.row_cost - self.margin
+        slack = left - 1 - max(self.least_rows - rows, 1) * self.row_cost - self.margin
         # Until a table is whole, its cells share what is left.
-        cells = max(2 * (MIN_ROWS - rows) - (self.pipes % 3 - 1), 1)
+        cells = max(2 * (self.least_rows - rows) - (self.pipes % 3 - 1), 1)
         self.share = self.share or self.row_cost / 2 + slack / cells
-        over = self.cell_tokens - self.share if rows < MIN_ROWS else -1
+        over = self.cell_tokens - self.share if rows < self.least_rows else -1
         if slack <= 0 or over >= _LAST_WORDS:
             return self.closing(mask)
         return self._last_word(mask) if slack <= _LAST_WORDS or over >= 0 else mask
@@ -167,13 +191,6 @@ class TableText:
     def _cell(self) -> str:
         """Return the text of the open cell; the bytes of a half letter are left out."""
         return self.text.rpartition(b"|")[2].decode("utf-8", "ignore")
-
-    def _only(self, numbers: Sequence[int]) -> np.ndarray:
-        import numpy as np
-
-        mask = np.zeros(len(self.vocabulary.pieces), dtype=bool)
-        mask[list(numbers)] = True
-        return mask
 
 
 def shortest_parts(vocabulary: Vocabulary, grammar: Grammar) -> tuple[int, int]:

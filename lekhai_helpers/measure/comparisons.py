@@ -1,7 +1,7 @@
 """Stages held against each other on the same briefs, with intervals, and where more data is needed.
 
 ``means(table)`` and ``differences(table, "base")`` read verdicts or counted shares in the long form (`Ledger.verdicts`,
-`measure.counting.counted_table`); ``needs_data(*heatmap_table(...), low=4)`` lists industries. Briefs are drawn, not
+`measure.counting.counted_table`); ``needs_data(*heatmap_table(...), low=4)`` lists groups. Briefs are drawn, not
 texts, for the texts of one brief are alike (cluster bootstrap); with few briefs the interval is widened (`_interval`).
 Where every brief says exactly the same there is nothing to draw from: no interval is given, and it is said. Taught in
 notebook 11.
@@ -218,13 +218,18 @@ def _names(kind: Any) -> list[str]:
 
 
 def needs_data(
-    scores: pd.DataFrame, counts: pd.DataFrame, low: float, k: int = 3, industries: Iterable[str] = ()
+    scores: pd.DataFrame,
+    counts: pd.DataFrame,
+    low: float,
+    k: int = 3,
+    industries: Iterable[str] = (),
+    group: str = "industry",
 ) -> list[dict[str, str]]:
-    """Return the industries to collect data for, each with the reason; the arguments as `heatmap_table` gives them.
+    """Return the groups to collect data for, each with the reason; the tables as `heatmap_table` gives them.
 
-    An industry is listed where it has fewer than `k` scored texts, or a criterion whose mean is below `low` (in the
-    unit of `scores`), or where it is one of `industries` and was never asked. A criterion that nobody scored anywhere
-    accuses no industry. Those without texts come first, then the lowest means.
+    `group` is the recipe's word for a group. One is listed where it has fewer than `k` scored texts, or a criterion
+    whose mean is below `low` (in the unit of `scores`), or where it is one of `industries` and was never asked. A
+    criterion that nobody scored anywhere accuses no group. Those without texts come first, then the lowest means.
     """
     used = [name for name in counts if counts[name].sum()]
     found: list[tuple[float, dict[str, str]]] = []
@@ -235,10 +240,10 @@ def needs_data(
         weak = sorted((float(scores.loc[industry, name]), str(name)) for name in judged)
         weak = [(mean, name) for mean, name in weak if mean < low]
         if n < k:
-            found.append((float("-inf"), {"industry": industry, "reason": _too_few(n, k)}))
+            found.append((float("-inf"), {group: industry, "reason": _too_few(n, k)}))
         elif weak:
             means_said = ", ".join(f"{name} {mean:.2f}" for mean, name in weak)
-            found.append((weak[0][0], {"industry": industry, "reason": f"mean below {low:g}: {means_said} (n = {n})"}))
+            found.append((weak[0][0], {group: industry, "reason": f"mean below {low:g}: {means_said} (n = {n})"}))
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0])]
 
 

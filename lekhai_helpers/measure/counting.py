@@ -1,7 +1,7 @@
-"""What code can count about a script, so that no judge has to be asked.
+"""What code can count about texts, so that no judge has to be asked.
 
-``counted(text, brief)`` for one text, ``counted_table(responses, briefs)`` for a heatmap of many.
-Taught in notebook 11.
+``counted_table(responses, briefs, contract)`` for a heatmap of many; what is counted the contract says
+(``contract.count``). Taught in notebook 11.
 """
 
 from __future__ import annotations
@@ -9,65 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import regex
-
 from lekhai_helpers.measure.judge import records
-from lekhai_helpers.prepare.contracts.ad_script import ROWS_BY_SECONDS, check, parse_ad_script, spoken_lines
+from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.dataset import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The honorific imperative (আসুন, কিনুন, পাঠান, উঠবেন না) or where to get it (পাবেন). দিন is also "day" and নিন
-# follows it, and খান is a name, so these three count only where a sentence ends. A question to the viewer (তুলবেন?)
-# calls as well.
-_CALL = regex.compile(
-    r"(?<![\p{L}\p{M}])(?:[\p{L}\p{M}]*(?:ুন|পাবেন)|[\p{L}\p{M}]+বেন না"
-    r"|(?:পাঠান|নামান|করান|পরান|যান|জানান|চালান|বানান|খাওয়ান|দাঁড়ান|শোনান|বসান|লাগান|লেখান|শেখান)"
-    r"|(?<!সারা |প্রতি |এক )(?:[নদ]িন|খান)(?=\s*(?:[।!?]|$))"
-    r"|[\p{L}\p{M}]+বেন(?=\s*\?))"
-    r"(?![\p{L}\p{M}])"
-)
+_COLUMNS = ["stage", "brief_id", "seed", "industry", "criterion", "status", "score"]
 
 
-def counted(text: str, brief: Brief) -> dict[str, Any]:
-    """Return what needs no judge. Shares run from 0 to 1; the rest are True, False or counts.
+def counted_table(
+    rows: Iterable[Mapping[str, Any]], briefs: Sequence[Brief], contract: str = "ad_script"
+) -> pd.DataFrame:
+    """Return the countable criteria of responses in the long form `heatmap_table` reads; scores run from 0 to 1.
 
-    Keys: valid_table, rows, rows_fit (the film's length; True where the brief names none), brand_named,
-    bengali_share, repeated_rows, call_to_action (in the last row), problems.
+    What a text has nothing of to count gives no row.
     """
-    verdict = check(text)
-    rows = parse_ad_script(text)[0].rows
-    return {
-        "valid_table": verdict.ok,
-        "rows": len(rows),
-        "rows_fit": _rows_fit(len(rows), brief.duration_seconds),
-        "brand_named": bool(brief.brand) and brief.brand in text,
-        "bengali_share": verdict.facts["bengali_share"],
-        "repeated_rows": verdict.facts["repeated_rows"],
-        "call_to_action": bool(rows) and bool(_CALL.search(" ".join(spoken_lines(rows[-1][1])))),
-        "problems": verdict.problems,
-    }
-
-
-def _rows_fit(rows: int, seconds: int | None) -> bool:
-    if seconds is None:
-        return True
-    fewest, most = ROWS_BY_SECONDS[min(ROWS_BY_SECONDS, key=lambda known: abs(known - seconds))]
-    return fewest <= rows <= most
-
-
-def counted_table(rows: Iterable[Mapping[str, Any]], briefs: Sequence[Brief]) -> pd.DataFrame:
-    """Return the countable criteria of responses in the long form `heatmap_table` reads; scores run from 0 to 1."""
     import pandas as pd
 
-    by_id = {brief.id: brief for brief in briefs}
+    by_id, count = {brief.id: brief for brief in briefs}, get_contract(contract).count
     found = []
     for row in records(rows):
-        facts = counted(row["text"], by_id[row["brief_id"]])
-        facts["no_repeated_rows"] = facts["repeated_rows"] == 0
-        for name in ("valid_table", "rows_fit", "brand_named", "bengali_share", "no_repeated_rows", "call_to_action"):
-            key = {part: row[part] for part in ("stage", "brief_id", "seed")}
-            key |= {"industry": by_id[row["brief_id"]].industry, "criterion": name}
-            found.append(key | {"status": "scored", "score": float(facts[name])})
-    return pd.DataFrame(found, columns=["stage", "brief_id", "seed", "industry", "criterion", "status", "score"])
+        brief = by_id[row["brief_id"]]
+        key = {part: row[part] for part in ("stage", "brief_id", "seed")} | {"industry": brief.industry}
+        for name, value in count(row["text"], brief).items():
+            if value is not None:
+                found.append(key | {"criterion": name, "status": "scored", "score": float(value)})
+    return pd.DataFrame(found, columns=_COLUMNS)

@@ -12,6 +12,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lekhai_helpers.core.words import plural
+
 MIN_GOLD = 5  # fewer scripts are no scale
 OUTSIDE = 3.0  # the best score of a text that stands outside all gold; 1 is the worst
 INSIDE = 4.0  # the least score of a text inside
@@ -19,7 +21,8 @@ INSIDE = 4.0  # the least score of a text inside
 
 @dataclass(frozen=True)
 class GoldScale:
-    """The figures of the gold scripts, sorted. `unit` is the distance beyond them that takes the score from 3 to 1.
+    """The figures of the gold texts, sorted. `unit` is the distance beyond them that takes the score from 3 to 1,
+    `named` what such a text is called.
 
     One-sided, more is better. With `both_ends` the middle is best and too much counts as badly as too little.
     """
@@ -27,6 +30,7 @@ class GoldScale:
     values: tuple[float, ...]
     unit: float
     both_ends: bool = False
+    named: str = "script"
 
     def place(self, value: float) -> float:
         """Return the share of gold below `value` (0 to 1); those equal to it count half."""
@@ -55,16 +59,18 @@ class GoldScale:
         """Return the place in words: "less likely than 92% of the gold scripts"."""
         place = self.place(value)
         if value < self.values[0]:
-            return f"{less} than every gold script"
+            return f"{less} than every gold {self.named}"
         if value > self.values[-1]:
-            return f"{more} than every gold script"
+            return f"{more} than every gold {self.named}"
         if self.values[0] == self.values[-1]:
-            return "as the gold scripts are"
+            return f"as the gold {plural(self.named)} are"
         word, share = (less, 1 - place) if place < 0.5 else (more, place)
-        return f"{word} than {share:.0%} of the gold scripts"
+        return f"{word} than {share:.0%} of the gold {plural(self.named)}"
 
 
-def gold_scale(values: Iterable[float], unit: float | None = None, both_ends: bool = False) -> GoldScale:
+def gold_scale(
+    values: Iterable[float], unit: float | None = None, both_ends: bool = False, named: str = "script"
+) -> GoldScale:
     """Return the scale that `values` of gold scripts make; `unit` None takes their own range.
 
     Raises ValueError for fewer than five values, NaN among them, or no range to measure distance by.
@@ -75,4 +81,4 @@ def gold_scale(values: Iterable[float], unit: float | None = None, both_ends: bo
     unit = ordered[-1] - ordered[0] if unit is None else unit
     if unit <= 0:
         raise ValueError("all gold scripts have the same figure: give `unit`, the distance that counts as far")
-    return GoldScale(ordered, unit, both_ends)
+    return GoldScale(ordered, unit, both_ends, named)

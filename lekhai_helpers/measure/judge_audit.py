@@ -15,12 +15,12 @@ from lekhai_helpers.measure import audit_figures as figures
 from lekhai_helpers.measure.audit_figures import Answered, AuditPair
 from lekhai_helpers.measure.evaluation import wilson
 from lekhai_helpers.measure.judge import Grader, asked_of, in_order, not_asked_of, pairwise
-from lekhai_helpers.measure.judge_pairs import AuditError, load_pairs, some
+from lekhai_helpers.measure.judge_pairs import AuditError, audit_material, audit_pairs, load_pairs, some
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Audit", "AuditError", "audit", "leading", "load_pairs"]
+__all__ = ["Audit", "AuditError", "audit", "audit_material", "audit_pairs", "leading", "load_pairs"]
 
 # The rule. A judge passes where all of these hold; each is a fault that would make its heatmap worthless.
 LEAST_ANSWERED = 0.8  # of the pairs, by score and by choice
@@ -130,7 +130,7 @@ class Audit:
         if answered and flips / answered > MOST_FLIPS:
             found.append(f"{flips} of {answered} choices change when the two texts are swapped")
         if scored.n and len(values) < LEAST_VALUES:
-            found.append(f"it gives only {len(values)} different score(s) for good and bad scripts")
+            found.append(f"it gives only {len(values)} different score(s) for good and bad texts")
         return found
 
     def _blind_spots(self) -> str:
@@ -173,9 +173,7 @@ class Audit:
         correlation, n = figures.length_correlation(self.answers)
         if correlation is not None and abs(correlation) >= MOST_LENGTH:
             liked = "longer" if correlation > 0 else "shorter"
-            found.append(
-                f"it scores {liked} scripts higher where both are sound (correlation {correlation:.2f}, n={n})"
-            )
+            found.append(f"it scores {liked} texts higher where both are sound (correlation {correlation:.2f}, n={n})")
         wins, right, pairs = figures.longer_wins(self.answers)
         if pairs and wilson(wins, pairs)[0] > right / pairs:
             found.append(f"it chooses the longer side in {wins} of {pairs} pairs, and {right} of these are the better")

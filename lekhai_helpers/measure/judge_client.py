@@ -28,6 +28,7 @@ from lekhai_helpers.measure.judge_forms import (
     grading,
     read_choice,
     read_scores,
+    wording_of,
 )
 from lekhai_helpers.prepare.dataset import Brief
 
@@ -218,6 +219,7 @@ def configured(settings: JudgeSettings) -> Judge | None:
         price=(price[0], price[1]) if price else None,
         budget_usd=settings.budget_usd,
         max_calls=settings.max_calls,
+        wording=wording_of(settings),
     )
 
 

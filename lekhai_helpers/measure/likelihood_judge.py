@@ -1,9 +1,9 @@
-"""A judge without a key: likelihood and rubric, on the scale of the scripts people wrote. Taught in notebook 11.
+"""A judge without a key: likelihood and rubric, on the scale of the texts people wrote. Taught in notebook 11.
 
 ``judge = likelihood_judge(load_rows(dataset), embedded_base())``, then as any other judge (`measure.judge.Grader`).
-Fluency is the embedded base's own log-likelihood, structure and adherence are counted, tone comes from a small
-classifier. It is deterministic, it says why, and it has no measure of ideas. It learns from the training split only,
-and never from the script that answers the very brief it is judging.
+Fluency is the embedded base's own log-likelihood, structure and adherence are counted as the contract says, tone comes
+from a small classifier where the rows name tones. It is deterministic, it says why, and it has no measure of ideas. It
+learns from the training split only, and never from the script that answers the very brief it is judging.
 
 Two things to know when reading its marks. Its gold is the training split, and a tuned model has read those scripts: a
 mark says how near a text stands to them, so training moves marks up for that alone, and other good scripts lose. And
@@ -15,31 +15,35 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core.bengali import bengali_share, normalize, words
+from lekhai_helpers.core.recipe import Data
 from lekhai_helpers.core.run_folder import cache_folder
+from lekhai_helpers.core.words import plural
 from lekhai_helpers.learn.likelihood import Kept, Read, fingerprint, reader
 from lekhai_helpers.measure.gold_scale import OUTSIDE, GoldScale, gold_scale
 from lekhai_helpers.measure.judge import Choice, Score, family_of
-from lekhai_helpers.measure.rubric_figures import Share, adherence, cells_text, common_stems, structure
+from lekhai_helpers.measure.rubric_figures import Measure, cells_text, common_stems, rubric_of_contract
 from lekhai_helpers.measure.tone_classifier import Skill, ToneClassifier
 from lekhai_helpers.prepare.bases import Base
+from lekhai_helpers.prepare.briefs import brief_of_row
+from lekhai_helpers.prepare.contracts import Share, get_contract
 from lekhai_helpers.prepare.dataset import Brief
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "likelihood-and-rubric"
-MEASURED = ("fluency", "structure", "tone", "adherence")
+MEASURED = ("fluency", "structure", "tone", "adherence")  # of a contract that measures all and rows that name tones
 TIE = 0.05  # a smaller difference of two mean scores decides nothing
 
 # How each figure is measured beyond the gold: shares by the share itself, the rest by the gold's own range.
-_SHARES = ("fresh", "bengali", "structure", "adherence")
+_LIKELY, _TONE = "likely", "tone"  # the others are shares
 _Found = tuple[float | None, str]
 
 
@@ -70,19 +74,24 @@ def gold_scripts(table: pd.DataFrame) -> list[Gold]:
 
 def _gold(row: Mapping[Any, Any]) -> Gold:
     prompts = [row[key] for key in ("prompt_1", "prompt_2", "prompt_3") if row.get(key)]
-    seconds = row.get("duration_seconds")
-    length = None if seconds is None or seconds != seconds else int(seconds)
-    parts = {name: str(row.get(name) or "") for name in ("id", "industry", "tone", "brand", "product")}
-    brief = Brief(**parts, duration_seconds=length, prompt=prompts[0])
-    return Gold(row["script"], brief, frozenset(normalize(prompt) for prompt in prompts))
+    return Gold(row["script"], brief_of_row(row, prompts[0]), frozenset(normalize(prompt) for prompt in prompts))
 
 
-def likelihood_judge(table: pd.DataFrame, base: Base, cache: Path | None = None) -> LikelihoodJudge:
-    """Return the judge over `base`, an untrained model folder, with the training rows of `table` as its gold."""
+def likelihood_judge(
+    table: pd.DataFrame, base: Base, data: Data | None = None, cache: Path | None = None
+) -> LikelihoodJudge:
+    """Return the judge over `base`, an untrained model folder, with the training rows of `table` as its gold.
+
+    `data` are the recipe's settings of that name; without them, LekhAI's contract and words.
+    """
     folder = Path(base.path)
     weights = fingerprint(folder)
     read = Kept(reader(folder), cache or cache_folder() / "likelihood", f"{weights}, text by text")
-    return LikelihoodJudge(gold_scripts(table), read, family_of(base.title), weights=weights)
+    return LikelihoodJudge(gold_scripts(table), read, family_of(base.title), weights=weights, **_of(data))
+
+
+def _of(data: Data | None) -> dict[str, str]:
+    return {"contract": data.contract, "unit": data.unit} if data else {}
 
 
 @dataclass
@@ -91,7 +100,7 @@ class LikelihoodJudge:
 
     Scores run from 1 to 10: 4 to 10 inside the range of the gold scripts, 1 to 3 outside. Rows of `gold` that answer
     the brief at hand are left out of scale and classifier, so that the audit, made from these rows, is fair.
-    `weights` names the model that reads.
+    `weights` names the model that reads, `contract` what the texts are to be, `unit` what one is called.
     """
 
     gold: Sequence[Gold]
@@ -99,6 +108,8 @@ class LikelihoodJudge:
     family: str = ""
     name: str = NAME
     weights: str = ""
+    contract: str = "ad_script"
+    unit: str = "script"
     _scales: dict[tuple[str, frozenset[str]], GoldScale] = field(default_factory=dict, init=False, repr=False)
 
     def grade(self, text: str, brief: Brief, criteria: Mapping[str, str]) -> list[Score]:
@@ -107,7 +118,7 @@ class LikelihoodJudge:
 
     def compare(self, first: str, second: str, brief: Brief) -> Choice:
         """Return the text with the higher mean over the criteria both have a score for; closer than 0.05 is a tie."""
-        one, other = ([self._score(name, text, brief).score for name in MEASURED] for text in (first, second))
+        one, other = ([self._score(name, text, brief).score for name in self.measures] for text in (first, second))
         gaps = [a - b for a, b in zip(one, other, strict=True) if a is not None and b is not None]
         if not gaps:
             return "failed"
@@ -119,7 +130,9 @@ class LikelihoodJudge:
     @property
     def measures(self) -> tuple[str, ...]:
         """Return the criteria it has a measure of."""
-        return MEASURED
+        known = ["fluency", *self._rubric, *([_TONE] if self._tones else [])]
+        usual = [name for name in MEASURED if name in known]
+        return (*usual, *(name for name in known if name not in usual))
 
     @cached_property
     def identity(self) -> str:
@@ -129,7 +142,7 @@ class LikelihoodJudge:
 
     def read_ahead(self, texts: Iterable[str]) -> None:
         """Let the model read many scripts before they are graded one by one; it remembers them."""
-        self.read([cells_text(text) for text in [*(gold.text for gold in self.gold), *texts]])
+        self.read([self._plain(text) for text in [*(gold.text for gold in self.gold), *texts]])
 
     @cached_property
     def tone_skill(self) -> Skill | None:
@@ -139,14 +152,18 @@ class LikelihoodJudge:
     # --- one criterion: a score, or None, and the reason
 
     def _score(self, name: str, text: str, brief: Brief) -> Score:
-        measures: dict[str, Callable[[str, Brief], _Found]] = {
-            "fluency": self._fluency, "structure": self._structure, "tone": self._tone, "adherence": self._adherence
-        }  # fmt: skip
-        if name not in measures:
+        if name not in self.measures:
             what = "ideas" if name == "idea" else name
-            return Score(name, "failed", None, f"this judge has no measure of {what}; it knows {', '.join(MEASURED)}")
-        score, reason = measures[name](text, brief)
+            return Score(
+                name, "failed", None, f"this judge has no measure of {what}; it knows {', '.join(self.measures)}"
+            )
+        score, reason = self._found(name, text, brief)
         return Score(name, "failed" if score is None else "scored", score, reason)
+
+    def _found(self, name: str, text: str, brief: Brief) -> _Found:
+        if name == "fluency":
+            return self._fluency(text, brief)
+        return self._tone(text, brief) if name == _TONE else self._counted(name, text, brief)
 
     def _fluency(self, text: str, brief: Brief) -> _Found:
         """Place the likelihood among the gold: too likely counts as badly as too unlikely.
@@ -154,11 +171,11 @@ class LikelihoodJudge:
         People rate text best at a middle likelihood: above it stands the empty and the repeated (Zhang et al. 2021,
         "Trading off diversity and quality in natural language generation").
         """
-        cells = cells_text(text)
+        cells = self._plain(text)
         if not words(cells):
             return 1.0, "there is not one word to read"
         reading, out = self.read([cells])[0], self._same_brief(brief)
-        likely = self._scale("likely", out)
+        likely = self._scale(_LIKELY, out)
         found = [(likely.score(reading.fresh_mean), likely.words(reading.fresh_mean, "less likely", "more likely"))]
         repeated, bengali = reading.repeated_share, bengali_share(cells)
         for figure, value, said in (
@@ -167,21 +184,18 @@ class LikelihoodJudge:
         ):
             scale = self._scale(figure, out)
             if scale.distance(value):  # only counts where it is worse than in every gold script
-                found.append((scale.score(value), f"{said}, worse than every gold script"))
+                found.append((scale.score(value), f"{said}, worse than every gold {self.unit}"))
         return min(found)[0], "; ".join(reason for _, reason in found)
 
-    def _structure(self, text: str, brief: Brief) -> _Found:
-        score, reason = self._placed("structure", structure(text, brief), brief)
-        return score, f"form, counted: {reason}"
-
-    def _adherence(self, text: str, brief: Brief) -> _Found:
-        found = adherence(text, brief, self._common)
+    def _counted(self, name: str, text: str, brief: Brief) -> _Found:
+        """Place what the contract counts for a criterion among the gold."""
+        found = self._rubric[name](text, brief, self._common)
         if found is None:
-            return None, "the brief names no brand, product, length or wish that could be counted"
-        score, reason = self._placed("adherence", found, brief)
-        if "the brand" in found.missing:
-            return min(score or OUTSIDE, OUTSIDE), reason  # an advertisement for nobody is none
-        return score, reason
+            return None, "the brief names nothing that could be counted"
+        score, reason = self._placed(name, found, brief)
+        if found.void:
+            score = min(score or OUTSIDE, OUTSIDE)
+        return score, f"form, counted: {reason}" if name == "structure" else reason
 
     def _placed(self, figure: str, found: Share, brief: Brief) -> _Found:
         scale = self._scale(figure, self._same_brief(brief))
@@ -190,13 +204,16 @@ class LikelihoodJudge:
 
     def _tone(self, text: str, brief: Brief) -> _Found:
         if self._tones is None or self.tone_skill is None:
-            return None, "the training scripts name too few tones to learn from"
+            return None, f"the training {plural(self.unit)} name too few tones to learn from"
         if not self.tone_skill.shown:
             return None, f"this judge does not know tones ({self.tone_skill.sentence})"
         if brief.tone not in self._tones.known:
-            return None, f"no tone {brief.tone!r} among the training scripts; known: {', '.join(self._tones.known)}"
+            return (
+                None,
+                f"no tone {brief.tone!r} among the training {plural(self.unit)}; known: {', '.join(self._tones.known)}",
+            )
         out = self._same_brief(brief)
-        margin = self._tones.margin(cells_text(text), brief.tone, out)
+        margin = self._tones.margin(self._plain(text), brief.tone, out)
         scale = self._scale("tone", out)
         return scale.score(margin), scale.words(margin, "less of the tone asked for", "more of the tone asked for")
 
@@ -210,24 +227,34 @@ class LikelihoodJudge:
     def _scale(self, figure: str, without: frozenset[str]) -> GoldScale:
         if (figure, without) not in self._scales:
             values = [value for name, value in self._figures[figure].items() if name not in without]
-            unit = 1.0 if figure in _SHARES else None
-            self._scales[figure, without] = gold_scale(values, unit, both_ends=figure == "likely")
+            unit = None if figure in (_LIKELY, _TONE) else 1.0
+            self._scales[figure, without] = gold_scale(values, unit, figure == _LIKELY, self.unit)
         return self._scales[figure, without]
 
     @cached_property
     def _figures(self) -> dict[str, dict[str, float]]:
         """Return every raw figure of every gold script: figure to id to value."""
-        cells = {gold.id: cells_text(gold.text) for gold in self.gold}
+        cells = {gold.id: self._plain(gold.text) for gold in self.gold}
         readings = dict(zip(cells, self.read(list(cells.values())), strict=True))
-        met = {gold.id: adherence(gold.text, gold.brief, self._common) for gold in self.gold}
-        return {
-            "likely": {name: reading.fresh_mean for name, reading in readings.items()},
+        counted = {name: self._counts(measure) for name, measure in self._rubric.items()}
+        return counted | {
+            _LIKELY: {name: reading.fresh_mean for name, reading in readings.items()},
             "fresh": {name: 1 - reading.repeated_share for name, reading in readings.items()},
             "bengali": {name: bengali_share(text) for name, text in cells.items()},
-            "structure": {gold.id: structure(gold.text, gold.brief).value for gold in self.gold},
-            "adherence": {name: share.value for name, share in met.items() if share is not None},
-            "tone": self._tones.held_out if self._tones else {},
+            _TONE: self._tones.held_out if self._tones else {},
         }
+
+    def _counts(self, measure: Measure) -> dict[str, float]:
+        """Return a countable criterion of every gold script whose brief has something to count."""
+        found = {gold.id: measure(gold.text, gold.brief, self._common) for gold in self.gold}
+        return {name: share.value for name, share in found.items() if share is not None}
+
+    @cached_property
+    def _rubric(self) -> Mapping[str, Measure]:
+        return rubric_of_contract(get_contract(self.contract))
+
+    def _plain(self, text: str) -> str:
+        return cells_text(text, self.contract)
 
     @cached_property
     def _common(self) -> frozenset[str]:
@@ -238,5 +265,5 @@ class LikelihoodJudge:
         named = [gold for gold in self.gold if gold.brief.tone]
         if len({gold.brief.tone for gold in named}) < 2:
             return None
-        texts = [cells_text(gold.text) for gold in named]
+        texts = [self._plain(gold.text) for gold in named]
         return ToneClassifier([gold.id for gold in named], texts, [gold.brief.tone for gold in named])

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.core.recipe import Judge as JudgeSettings
+from lekhai_helpers.measure.audit_figures import AuditPair
 from lekhai_helpers.measure.judge_client import Judge
 from lekhai_helpers.measure.judge_forms import Form, Message, Wording
 
@@ -21,34 +23,20 @@ CONTEXT = 4096  # tokens: the examples, a brief, two scripts of a 60-second film
 MAX_TOKENS = 160  # five criteria at about 12 tokens each, and room
 TIMEOUT = 600.0  # seconds; a processor reads some hundred tokens a second, a slow one some ten
 
-_GRADING = """You grade Bengali advertising scripts. Give each criterion a whole number from 1 (bad) to 10 (very good):
+_GRADING = """You grade answers to requests. Give each criterion a whole number from 1 (bad) to 10 (very good):
 {rubric}
 Use the whole scale. Answer with JSON only."""
-_COMPARING = """Two Bengali advertising scripts answer the same brief. Which is better: does it meet the brief, is the \
-table whole, does the tone fit, is the Bengali natural? Which stands first means nothing, and longer is not better. \
-Answer with JSON only: A, B or tie."""
+_COMPARING = """Two answers to the same brief. Which is better: does it do what was asked, is its form whole, is the \
+language natural? Which stands first means nothing, and longer is not better. Answer with JSON only: A, B or tie."""
 
-_BRIEF = "টিপটিপ ছাতা নিয়ে ১৫ সেকেন্ডের একটি প্রাণবন্ত বিজ্ঞাপন লিখুন।"
-_GOOD = """| Visual | Audio |
-|---|---|
-| ওয়াইড শট: হঠাৎ বৃষ্টি, বাসস্টপে সবাই ছুটছে। | SFX: মেঘের গর্জন। মেয়ে: দৌড়! |
-| মিড শট: একজন ছাতা মেলে নাচের ভঙ্গিতে হাঁটে। | জিঙ্গেল: নামুক যত টিপটিপ, আমার মাথায় টিপটিপ! |
-| ক্লোজ-আপ: ছাতা ঘোরে, ফোঁটা ছিটকে যায়। | ছেলে: ভিজলাম তো আমি! |
-| প্যাকশট: রঙিন টিপটিপ ছাতা। | ভিও: টিপটিপ ছাতা। বৃষ্টিকে বলুন, আসুক। |"""
-_DULL = """| Visual | Audio |
-|---|---|
-| একটি ছাতা দেখা যায়। | ভিও: এটি একটি ভালো ছাতা। |
-| একজন মানুষ ছাতা ধরে আছে। | ভিও: ছাতার মান ভালো। |
-| ছাতা দেখা যায়। | ভিও: টিপটিপ ছাতা। কিনুন। |"""
-_BROKEN = """Here is the script: umbrella umbrella
-| ছাতা | ছাতা | ছাতা |
-ছাতা ছাতা ছাতা"""
-# What each of the three is worth; a criterion that is not here gets the script's first number.
+# What a good, a dull and a broken example are worth; a criterion that is not here gets the first number.
 _MARKS: dict[str, dict[str, int]] = {
-    _GOOD: {"fluency": 9, "structure": 9, "tone": 9, "adherence": 10, "idea": 8},
-    _DULL: {"fluency": 7, "structure": 4, "tone": 2, "adherence": 6, "idea": 2},
-    _BROKEN: {"fluency": 1, "structure": 1, "tone": 1, "adherence": 2, "idea": 1},
+    "good": {"fluency": 9, "structure": 9, "tone": 9, "adherence": 10, "idea": 8},
+    "dull": {"fluency": 7, "structure": 4, "tone": 2, "adherence": 6, "idea": 2},
+    "broken": {"fluency": 1, "structure": 1, "tone": 1, "adherence": 2, "idea": 1},
 }
+# In this order, so that both sides are better once, and one pair is a tie.
+_COMPARED = (("good", "broken", "A"), ("dull", "good", "B"), ("dull", "dull", "tie"))
 
 
 @dataclass
@@ -60,12 +48,17 @@ class LocalJudge(Judge):
 
 
 def local_judge(
-    address: str, model: str, weights: str, criteria: Mapping[str, str], cache: Path | None = None
+    address: str,
+    model: str,
+    weights: str,
+    settings: JudgeSettings,
+    cache: Path | None = None,
+    pair: AuditPair | None = None,
 ) -> LocalJudge:
     """Return the judge behind llama.cpp's server at `address` (``http://127.0.0.1:8080``, with or without /v1).
 
     `model` is the name that ledger and report show; `weights`, the served file's sum or name, stands in the cache for
-    the address, whose port is another one each time; `criteria` are those it will grade by: the examples show them.
+    the address, whose port is another one each time; `settings` and `pair` are what it is asked with (`local_wording`).
     """
     return LocalJudge(
         model,
@@ -76,24 +69,47 @@ def local_judge(
         timeout=TIMEOUT,
         max_tokens=MAX_TOKENS,
         identity=weights,
-        wording=local_wording(criteria),
+        wording=local_wording(settings, pair),
     )
 
 
-def local_wording(criteria: Mapping[str, str]) -> Wording:
-    """Return short questions with examples: a good, a dull and a broken script; each side better once, and a tie."""
-    graded = [_example({"brief": _BRIEF, "script": text}, _marks(text, criteria)) for text in (_GOOD, _BROKEN, _DULL)]
-    compared = [
-        _example({"brief": _BRIEF, "script A": first, "script B": second}, {"better": better})
-        for first, second, better in ((_GOOD, _BROKEN, "A"), (_DULL, _GOOD, "B"), (_DULL, _DULL, "tie"))
+def local_wording(settings: JudgeSettings, pair: AuditPair | None = None) -> Wording:
+    """Return short questions with examples: a good, a dull and a broken text; each side better once, and a tie.
+
+    Where the recipe brings no examples, those are made of `pair`, a good text and a spoilt copy of it, which must not
+    be in the audit: the judge has been told which side is better. Without either there are no examples.
+    """
+    own, texts = settings.wording, _texts(settings, pair)
+    words = (own.short_grading, own.short_comparing) if own else (_GRADING, _COMPARING)
+    if texts is None:
+        return Wording(*words)
+    brief, by_kind = texts
+    graded = [
+        _example({"brief": brief, "script": by_kind[kind]}, _marks(kind, settings.criteria))
+        for kind in ("good", "broken", "dull")
     ]
-    return Wording(
-        _GRADING, _COMPARING, tuple(m for pair in graded for m in pair), tuple(m for pair in compared for m in pair)
-    )
+    compared = [
+        _example({"brief": brief, "script A": by_kind[one], "script B": by_kind[other]}, {"better": better})
+        for one, other, better in _COMPARED
+    ]
+    return Wording(*words, tuple(m for pair in graded for m in pair), tuple(m for pair in compared for m in pair))
 
 
-def _marks(text: str, criteria: Mapping[str, str]) -> dict[str, dict[str, int]]:
-    known = _MARKS[text]
+def _texts(settings: JudgeSettings, pair: AuditPair | None) -> tuple[str, dict[str, str]] | None:
+    """Return the brief of the examples and the texts by kind.
+
+    Of a planted pair the dull one is the spoilt side, the broken one half a text.
+    """
+    if own := settings.examples:
+        return own.brief, {"good": own.good, "dull": own.dull, "broken": own.broken}
+    if pair is None:
+        return None
+    half = pair.better[: len(pair.better) // 2].rstrip()
+    return pair.brief.prompt, {"good": pair.better, "dull": pair.worse, "broken": half}
+
+
+def _marks(kind: str, criteria: Mapping[str, str]) -> dict[str, dict[str, int]]:
+    known = _MARKS[kind]
     return {name: {"score": known.get(name, known["fluency"])} for name in criteria}
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lekhai_helpers.core.bengali import normalize, words
 from lekhai_helpers.core.recipe import Settings
-from lekhai_helpers.prepare.contracts.ad_script import HEADER, raw_cells
+from lekhai_helpers.core.words import Words
+from lekhai_helpers.prepare.contracts import get_contract, words_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,6 +66,7 @@ def verbatim_share(
     briefs: Texts | None = None,
     tokenizer: Any = None,
     seed: int = 0,
+    contract: str = "ad_script",
 ) -> dict[str, Any]:
     """Return how much of `texts` stands word for word in `training_texts`, as one row of a table.
 
@@ -78,7 +80,7 @@ def verbatim_share(
     """
     import numpy as np
 
-    cut = _cutter(unit, tokenizer)
+    cut = _cutter(unit, tokenizer, contract)
     named, asked = _named(texts), _named(briefs or {})
     index = _index(_named(training_texts), cut, n)
     if not named:
@@ -99,13 +101,14 @@ def verbatim_share(
     } | _longest(copies)
 
 
-def copied_passages(text: str, training: Texts, n: int = N) -> list[Passage]:
+def copied_passages(text: str, training: Texts, n: int = N, contract: str = "ad_script") -> list[Passage]:
     """Return the runs of at least `n` words of `text` that stand in a training text, longest first, none overlapping.
 
     To be read: eight words of a disclaimer are the trade's, eight words of a story are somebody's.
     """
-    own = _units(text)
-    found = _copies(own, _index(_named(training), _units, n), [], n)
+    cut = _cutter("word", None, contract)
+    own = cut(text)
+    found = _copies(own, _index(_named(training), cut, n), [], n)
     ends = sorted(range(len(own)), key=lambda end: -found.runs[end])
     taken: set[int] = set()
     passages = []
@@ -129,14 +132,14 @@ def compare(
     `rows`: as `evaluation.write_scripts` returns them (text, prompt, brief_id, seed); `train` and `held_out`: examples
     of the data set. A script that stands there once per wording of its prompt counts once.
     """
+    units = words_of(settings).units
+    how: dict[str, Any] = {"seed": settings.seed, "contract": settings.data.contract}
     texts = {f"{row['brief_id']}/{row['seed']}": row["text"] for row in rows}
     asked = {f"{row['brief_id']}/{row['seed']}": f"{settings.system_prompt}\n{row['prompt']}" for row in rows}
     training, people = scripts_by_id(train), scripts_by_id(held_out)
     return [
-        verbatim_share(texts, training, n, what="written by the model", briefs=asked, seed=settings.seed),
-        verbatim_share(
-            people, training, n, what="held-out scripts", briefs=prompts_by_id(held_out), seed=settings.seed
-        ),
+        verbatim_share(texts, training, n, what="written by the model", briefs=asked, **how),
+        verbatim_share(people, training, n, what=f"held-out {units}", briefs=prompts_by_id(held_out), **how),
     ]
 
 
@@ -160,14 +163,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     return pd.DataFrame([dict(row) for row in rows]).set_index("what")
 
 
-def in_words(generated: Mapping[str, Any], held_out: Mapping[str, Any]) -> str:
+def in_words(generated: Mapping[str, Any], held_out: Mapping[str, Any], said: Words | None = None) -> str:
     """Say what the two rows of `compare` say together; "copies" only where the intervals lie apart."""
     if generated["share"] is None or held_out["share"] is None:
         return "The texts are too short for an n-gram, so nothing can be said about copying."
+    units = (said or Words()).units
     both = (
         f"{generated['share']:.1%} of the n-grams it wrote stand in training rows (in {generated['texts_with_copy']} "
-        f"of {generated['texts']} texts), {held_out['share']:.1%} of those in scripts it never saw; its longest "
-        f"copied run is {generated['longest']} words, theirs {held_out['longest']}"
+        f"of {generated['texts']} texts), {held_out['share']:.1%} of those in {units} it never saw; "
+        f"its longest copied run is {generated['longest']} words, theirs {held_out['longest']}"
     )
     if generated["low"] > held_out["high"]:
         return f"It copies more than people repeat by chance: {both}."
@@ -176,22 +180,19 @@ def in_words(generated: Mapping[str, Any], held_out: Mapping[str, Any]) -> str:
     return f"No more copying shown than people repeat by chance: {both}."
 
 
-def _units(text: str) -> list[str]:
-    """Return the words of a script in NFC: without punctuation, table marks, and the header every script has."""
-    lines = normalize(text).split("\n")
-    return [word for line in lines if not _is_header(line) for word in words(line)]
+def _units(text: str, header: str) -> list[str]:
+    """Return the words of a text in NFC: without punctuation, table marks, and the `header` every text has."""
+    lines, nobodys = [words(line) for line in normalize(text).split("\n")], words(header.lower())
+    return [word for line in lines if [word.lower() for word in line] != nobodys for word in line]
 
 
-def _is_header(line: str) -> bool:
-    return [cell.lower() for cell in raw_cells(line) or []] == HEADER
-
-
-def _cutter(unit: str, tokenizer: Any) -> Callable[[str], list[Any]]:
+def _cutter(unit: str, tokenizer: Any, contract: str) -> Callable[[str], list[Any]]:
+    header = get_contract(contract).header
     if unit == "word":
-        return _units
+        return lambda text: _units(text, header)
     if unit != "token" or tokenizer is None:
         raise ValueError('unit is "word", or "token" with tokenizer=...: the tokens are those of a tokenizer')
-    return lambda text: tokenizer(" ".join(_units(text)), add_special_tokens=False)["input_ids"]
+    return lambda text: tokenizer(" ".join(_units(text, header)), add_special_tokens=False)["input_ids"]
 
 
 def _named(texts: Texts) -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import comb
 from typing import Any, Literal
 
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.learn.alarms import DRIFT, length_drift
-from lekhai_helpers.measure.counting import counted
-from lekhai_helpers.prepare.contracts.ad_script import check
+from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.dataset import Brief
 
 Row = Mapping[str, Any]
@@ -21,7 +22,7 @@ Side = Literal["first", "second", "tie"]
 # A comparator reads two answers to one brief and returns the better one and why.
 Comparator = Callable[[Row, Row, Brief], tuple[Side, str]]
 
-BENGALI_GAP = 0.05  # a smaller difference of the Bengali share decides nothing
+SHARE_GAP = 0.05  # a smaller difference of a share decides nothing
 STOP_LOSS = 0.05
 
 
@@ -71,30 +72,33 @@ class Comparison:
         )
 
 
-def by_counting(first: Row, second: Row, brief: Brief) -> tuple[Side, str]:
-    """Decide by what can be counted; the first fact that differs decides, in this order.
+def by_counting(first: Row, second: Row, brief: Brief, contract: str = "ad_script") -> tuple[Side, str]:
+    """Decide by what can be counted; the first fact of the contract that differs decides, in its order.
 
-    Valid for the film's length, a valid table at all, the brand named, no row twice, clearly more Bengali letters.
+    Shares decide from a difference of 0.05 on. A fact that one of the two texts does not have decides nothing.
     """
-    one, other = _facts(first, brief), _facts(second, brief)
-    for fact in ("valid for its length", "valid table", "brand named", "no repeated rows"):
-        if one[fact] != other[fact]:
-            return ("first" if one[fact] else "second"), fact
-    gap = one["Bengali share"] - other["Bengali share"]
-    if abs(gap) >= BENGALI_GAP:
-        return ("first" if gap > 0 else "second"), "Bengali share"
+    rule = get_contract(contract)
+    facts = rule.decides or rule.count
+    one, other = facts(first["text"], brief), facts(second["text"], brief)
+    for fact in one:
+        gap = _gap(one[fact], other.get(fact))
+        if gap:
+            return ("first" if gap > 0 else "second"), fact
     return "tie", ""
 
 
-def _facts(row: Row, brief: Brief) -> dict[str, Any]:
-    facts = counted(row["text"], brief)
-    return {
-        "valid for its length": check(row["text"], brief.duration_seconds).ok,
-        "valid table": facts["valid_table"],
-        "brand named": facts["brand_named"],
-        "no repeated rows": facts["rows"] > 0 and facts["repeated_rows"] == 0,
-        "Bengali share": facts["bengali_share"],
-    }
+def _gap(one: float | bool | None, other: float | bool | None) -> float:
+    """Return how far the first lies above the second; 0 where that decides nothing."""
+    if one is None or other is None:
+        return 0.0
+    gap = float(one) - float(other)
+    whole = isinstance(one, bool) and isinstance(other, bool)
+    return gap if whole or abs(gap) >= SHARE_GAP else 0.0
+
+
+def counting(contract: str) -> Comparator:
+    """Return the comparator that decides by what a contract counts."""
+    return partial(by_counting, contract=contract)
 
 
 def compare(
@@ -150,7 +154,9 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def verdict(before: Mapping[str, float], after: Mapping[str, float], comparison: Comparison) -> tuple[bool, list[str]]:
+def verdict(
+    before: Mapping[str, float], after: Mapping[str, float], comparison: Comparison, words: Words | None = None
+) -> tuple[bool, list[str]]:
     """Decide whether the aligned adapter is kept: (keep, reasons).
 
     `before` and `after` are the figures of the two stages on the same briefs and seeds (see
@@ -158,9 +164,9 @@ def verdict(before: Mapping[str, float], after: Mapping[str, float], comparison:
     does not fall, the comparison does not favour the earlier stage, at most 5 texts in 100 fewer stop by themselves,
     and the mean length drifts by at most 15% (which nobody can tell where all texts before were empty).
     """
-    reasons = []
+    reasons, many = [], (words or Words()).many
     if after["valid_tables"] < before["valid_tables"]:
-        reasons.append(f"valid tables fell from {before['valid_tables']:.0%} to {after['valid_tables']:.0%}")
+        reasons.append(f"{many} fell from {before['valid_tables']:.0%} to {after['valid_tables']:.0%}")
     if comparison.favours == comparison.first:
         reasons.append(f"the pairwise comparison favours {comparison.first}: {comparison.sentence}")
     if after["stopped"] < before["stopped"] - STOP_LOSS:
@@ -170,6 +176,6 @@ def verdict(before: Mapping[str, float], after: Mapping[str, float], comparison:
         reasons.append(f"the length drifted by {drift:+.0%}")
     if reasons:
         return False, reasons
-    kept = f"valid tables {before['valid_tables']:.0%} before and {after['valid_tables']:.0%} after"
+    kept = f"{many} {before['valid_tables']:.0%} before and {after['valid_tables']:.0%} after"
     length = "no text before to hold the length against" if drift is None else f"length drift {drift:+.0%}"
     return True, [f"{kept}, {length}", comparison.sentence]

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from lekhai_helpers.core import plots
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.run_folder import PHASES, Run, versions, write_text
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.measure import report_parts as parts
 from lekhai_helpers.measure.report_judges import judge_heatmap, judge_reports
 from lekhai_helpers.measure.report_parts import Rows, records
+from lekhai_helpers.prepare.contracts import get_contract, words_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,13 +73,15 @@ def stages_to_compare(figures: Mapping[str, Mapping[str, Any] | None], stages: l
 def _content(run: Run, ledger: Ledger, known: dict[str, Any], running: set[str]) -> dict[str, Any]:
     """Return everything the template shows. Figures of a phase that is missing are an empty mapping."""
     figures = {key: found or {} for key, found in known.items()}
-    summary, responses = ledger.summary(), ledger.responses()
+    summary, responses, words = ledger.summary(), ledger.responses(), words_of(run.settings)
     before, after = stages_to_compare(figures, ledger.stages())
     leading, seed = figures["11_judge"].get("judge"), run.settings.seed
     judges = judge_reports(ledger.verdicts(), ledger.audits(), responses, (before, after), leading, seed)
-    aqi = parts.alignment(ledger.aqi())
+    aqi, judged = parts.alignment(ledger.aqi()), any(judge.scores for judge in judges)
     return {
         "run": run,
+        "words": words,
+        "rule": get_contract(run.settings.data.contract).rule,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": versions(),
         "font": base64.b64encode(plots.FONT_FILE.read_bytes()).decode(),
@@ -88,17 +92,17 @@ def _content(run: Run, ledger: Ledger, known: dict[str, Any], running: set[str])
         "before": before,
         "after": after,
         "valid": {stage: _figure_of(summary, stage, "valid_tables") for stage in (before, after)},
-        "pairs": parts.side_by_side(responses, before, after),
-        "contract": parts.contract_rows(summary),
-        "summary": records(summary),
+        "pairs": parts.side_by_side(responses, before, after, run.settings.data.contract),
+        "contract": parts.contract_rows(summary, words),
+        "summary": parts.summary_rows(summary, words),
         "speed": parts.speed_rows(responses),
-        "copied": parts.copying(figures["06_fine_tuning"]),
+        "copied": parts.copying(figures["06_fine_tuning"], words),
         "judges": judges,
-        "heatmaps": {judge.name: judge_heatmap(judge) for judge in judges},
+        "heatmaps": {judge.name: judge_heatmap(judge, words) for judge in judges},
         "aqi": aqi,
         "grammar": parts.grammar(figures["07_refinement"]),
-        "plots": _plots(ledger, summary, figures),
-        "unshown": parts.unshown(figures, judged=any(judge.scores for judge in judges), aqi=aqi is not None),
+        "plots": _plots(ledger, summary, figures, words),
+        "unshown": parts.unshown(figures, judged, aqi is not None, bool(run.settings.evaluation.tones), words),
         "settings": run.settings.flat(),
         "origin": run.settings.origin,
     }
@@ -109,15 +113,15 @@ def _figure_of(summary: DataFrame, stage: str, metric: str) -> dict[str, Any] | 
     return records(found)[0] if len(found) else None
 
 
-def _plots(ledger: Ledger, summary: DataFrame, figures: dict[str, Any]) -> dict:
+def _plots(ledger: Ledger, summary: DataFrame, figures: dict[str, Any], words: Words) -> dict:
     """Return the pictures that can be drawn from what is there, by name; the others are None."""
     makers: dict[str, Callable[[], Figure | None]] = {
-        "validity": partial(plots.validity_by_stage, summary),
+        "validity": partial(plots.validity_by_stage, summary, words),
         "training": partial(plots.training_curves, ledger.metrics("06_fine_tuning")),
-        "rewards": partial(plots.reward_curves, ledger.metrics("10_preference_alignment")),
+        "rewards": partial(plots.reward_curves, ledger.metrics("10_preference_alignment"), words),
         "layers": partial(plots.aqi_layers, ledger.aqi()),
         "merge": partial(_merge_plot, figures["02_sutro_fusion"].get("merge_table") or []),
-        "files": partial(_files_plot, figures["12_portability"].get("files") or []),
+        "files": partial(_files_plot, figures["12_portability"].get("files") or [], words),
     }
     return {name: _drawn(maker) for name, maker in makers.items()}
 
@@ -134,9 +138,9 @@ def _merge_plot(rows: Rows) -> Figure | None:
     return None if table is None else plots.merge_curve(table.set_index("t"))
 
 
-def _files_plot(rows: Rows) -> Figure | None:
+def _files_plot(rows: Rows, words: Words) -> Figure | None:
     table = _table_with(rows, {"file", "size_mb", "tokens_per_second", "valid_share"})
-    return None if table is None else plots.quant_tradeoff(table)
+    return None if table is None else plots.quant_tradeoff(table, words)
 
 
 def _table_with(rows: Rows, needed: set[str]) -> DataFrame | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core import plots
 from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.measure import comparisons
 from lekhai_helpers.measure.judge import heatmap_table, tally
 from lekhai_helpers.measure.report_parts import FILE, Rows, records, stage_name
@@ -122,11 +123,11 @@ def _differences(verdicts: DataFrame, before: str, seed: int) -> list[str]:
     return [comparisons.in_words(found), *(one.sentence for one in found)] if found else []
 
 
-def judge_heatmap(judge: JudgeReport) -> Figure | None:
-    """Draw mean scores by industry and criterion; where the judge is not to be trusted, the picture says so."""
+def judge_heatmap(judge: JudgeReport, words: Words | None = None) -> Figure | None:
+    """Draw mean scores by group and criterion; where the judge is not to be trusted, the picture says so."""
     if judge.means is None or judge.counts is None:
         return None
-    figure = plots.heatmap(judge.means, judge.counts)
+    figure = plots.heatmap(judge.means, judge.counts, words=words)
     if not judge.trusted:
         width = int(figure.get_figwidth() * 10)
         figure.suptitle(textwrap.fill(judge.sentence, width), color=plots.ORANGE, fontsize=11)

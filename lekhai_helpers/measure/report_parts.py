@@ -1,4 +1,4 @@
-"""The parts of a report that are read from the ledger and the manifests: scripts, contract, cost, alignment quality.
+"""The parts of a report that are read from the ledger and the manifests: texts, contract, cost, alignment quality.
 
 Called by `measure.report`; what judges said is read in `measure.report_judges`. Everything here may be missing.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core.run_folder import Run
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.measure import memorising
-from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
+from lekhai_helpers.prepare.contracts import get_contract
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STAGE_NAMES = {"base": "the base model", "merged": "the merged base", "sft": "after fine-tuning (SFT)"}
 STAGE_NAMES |= {"quantized": "the recommended file"}
 STAGE_NAMES |= {"dpo": "after preference alignment (DPO)", "sft+grammar": "fine-tuned, held to the grammar"}
-CONTRACT = ("valid_tables", "stopped", "bengali_share", "mean_tokens")
+CONTRACT = ("valid_tables", "stopped", "bengali_share", "mean_tokens")  # of every recipe, as far as it was counted
 SHARES = ("valid_tables", "stopped")  # written as percent, as is everything that ends in "share"
 FILE = "gguf-"  # what the stages of the files of notebook 12 begin with
 SERVED = (FILE, "quantized")  # stages that a server wrote, several texts at once
@@ -32,12 +33,13 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Script:
-    """One response as the report shows it: its rows where it is a table, its raw text always."""
+    """One response as the report shows it: `columns` and `rows` where it is shown as a table, its raw text always."""
 
     stage: str
     seed: int
     text: str
-    rows: list[tuple[str, str]]
+    columns: list[str]
+    rows: list[tuple[str, ...]]
     ok: bool
     problems: list[str]
 
@@ -52,26 +54,33 @@ class Pair:
     after: Script | None
 
 
-def side_by_side(responses: DataFrame, before: str, after: str) -> list[Pair]:
-    """Return every brief with its script of both stages, drawn with the same seed wherever both have one."""
+def side_by_side(responses: DataFrame, before: str, after: str, contract: str = "ad_script") -> list[Pair]:
+    """Return every brief with its text of both stages, drawn with the same seed wherever both have one."""
     pairs = []
     for brief_id in responses.loc[responses["stage"].isin([before, after]), "brief_id"].unique():
         answers = responses[responses["brief_id"] == brief_id]
         seeds = {stage: set(answers.loc[answers["stage"] == stage, "seed"]) for stage in (before, after)}
         seeds_to_try = sorted(seeds[before] & seeds[after]) + sorted(seeds[before] | seeds[after])
-        sides = [_script(answers, stage, seeds_to_try) for stage in (before, after)]
+        sides = [_script(answers, stage, seeds_to_try, contract) for stage in (before, after)]
         pairs.append(Pair(str(brief_id), str(answers["prompt"].iloc[0]), *sides))
     return pairs
 
 
-def _script(answers: DataFrame, stage: str, seeds: list[int]) -> Script | None:
+def _script(answers: DataFrame, stage: str, seeds: list[int], contract: str) -> Script | None:
     for seed in seeds:
         found = answers[(answers["stage"] == stage) & (answers["seed"] == seed)]
         if len(found):
             row = found.iloc[0]
-            rows = parse_ad_script(row["text"])[0].rows
-            return Script(stage, int(seed), row["text"], rows, bool(row["ok"]), row["problems"])
+            columns, rows = _as_table(get_contract(contract).show(row["text"]))
+            return Script(stage, int(seed), row["text"], columns, rows, bool(row["ok"]), row["problems"])
     return None
+
+
+def _as_table(shown: DataFrame | str) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return columns and rows of what a contract shows; nothing where it shows a text."""
+    if isinstance(shown, str):
+        return [], []
+    return [str(name) for name in shown], [tuple(map(str, row)) for row in shown.itertuples(index=False)]
 
 
 def stage_name(stage: str) -> str:
@@ -148,12 +157,21 @@ def made_of(run: Run, figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     return {name: str(words) for name, words in lines.items() if words}
 
 
-def contract_rows(summary: DataFrame) -> Rows:
+def summary_rows(summary: DataFrame, words: Words) -> Rows:
+    """Return every figure of the ledger's summary; `said` is what the recipe calls it."""
+    titles = {"valid_tables": words.many}
+    return [row | {"said": titles.get(row["metric"], row["metric"])} for row in records(summary)]
+
+
+def contract_rows(summary: DataFrame, words: Words | None = None) -> Rows:
     """Return one row a stage with the figures of the contract, each with its interval and n."""
+    titles = {"valid_tables": (words or Words()).many}
     figures = {(row["stage"], row["metric"]): row for row in records(summary) if row["metric"] in CONTRACT}
     stages = list(dict.fromkeys(stage for stage, _ in figures))
+    counted = [name for name in CONTRACT if any((stage, name) in figures for stage in stages)]
     return [
-        {"stage": stage_name(stage)} | {name: with_interval(figures.get((stage, name)), name) for name in CONTRACT}
+        {"stage": stage_name(stage)}
+        | {titles.get(name, name): with_interval(figures.get((stage, name)), name) for name in counted}
         for stage in stages
     ]
 
@@ -171,10 +189,12 @@ def speed_rows(responses: DataFrame) -> Rows:
     return rows
 
 
-def copying(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+def copying(figures: Mapping[str, Any], words: Words | None = None) -> dict[str, Any] | None:
     """Return what notebook 06 counted of copied word runs, as a sentence and rows; None where it did not."""
     found: Sequence[Mapping[str, Any]] = figures.get("copied") or []
-    return {"sentence": memorising.in_words(*found), "rows": [dict(row) for row in found]} if len(found) == 2 else None
+    if len(found) != 2:
+        return None
+    return {"sentence": memorising.in_words(found[0], found[1], words), "rows": [dict(row) for row in found]}
 
 
 def grammar(figures: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -217,13 +237,15 @@ def _difference(row: Mapping[str, Any]) -> dict[str, str]:
     return {"figure": metric, "stage": stage_name(row["stage"]), "difference": with_interval(row), "found": found}
 
 
-def unshown(figures: Mapping[str, Mapping[str, Any]], judged: bool, aqi: bool) -> list[str]:
+def unshown(
+    figures: Mapping[str, Mapping[str, Any]], judged: bool, aqi: bool, tones: bool = True, words: Words | None = None
+) -> list[str]:
     """Name what this run did not measure, for the end of the report. Phases that are missing are named elsewhere."""
     tuned, refined = figures["06_fine_tuning"], figures["07_refinement"]
     asked = {
-        "Whether it copies its training scripts": "copied" in tuned,
+        f"Whether it copies its training {(words or Words()).units}": "copied" in tuned,
         "How far the estimate of memory was from the measured one": "memory" in tuned,
-        "Whether the tone that is asked for changes the words": "p" in (refined.get("tone") or {}),
+        "Whether the tone that is asked for changes the words": not tones or "p" in (refined.get("tone") or {}),
         "Whether two stages differ text against text": "comparison" in figures["10_preference_alignment"],
         "Any judgement of language, structure or tone: no judge was asked, and no person": judged,
         "Alignment quality (do safe and unsafe requests lie apart inside the model?)": aqi,

@@ -1,91 +1,45 @@
-"""What code finds in a script for structure and adherence, as shares from 0 to 1 with what is missing in words.
+"""What code finds in a text for a judge's criteria, as shares from 0 to 1 with what is missing in words.
 
-Used by `likelihood_judge`, which places the shares among the gold scripts. Taught in notebook 11.
+Used by `likelihood_judge`, which places the shares among the gold texts. What the criteria look for the contract says
+(``contract.rubric``). Taught in notebook 11.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
-from lekhai_helpers.core.bengali import normalize, words
-from lekhai_helpers.measure.counting import counted
-from lekhai_helpers.prepare.contracts.ad_script import MAX_WORDS_PER_SECOND, check, parse_ad_script
+from lekhai_helpers.core.bengali import normalize, stems
+from lekhai_helpers.prepare.contracts import Contract, Share, get_contract
 from lekhai_helpers.prepare.dataset import Brief
 
-BENGALI_FLOOR = 0.85  # of the letters, as the data card asks of every script
-STEM = 4  # Bengali adds its endings behind: দেয়াল, দেয়ালে, দেয়ালের begin alike
 COMMON_SHARE = 0.1  # a word in more briefs than this belongs to the form of a brief, not to its wishes
 
-
-@dataclass(frozen=True)
-class Share:
-    """How much of what was looked for is there (0 to 1), and what is missing, in words."""
-
-    value: float
-    missing: tuple[str, ...]
+Measure = Callable[[str, Brief, frozenset[str]], Share | None]
 
 
-def cells_text(text: str) -> str:
-    """Return what a script says and shows, without the table around it; a text without a table comes back whole."""
-    rows = parse_ad_script(text)[0].rows
-    return "\n".join(cell for row in rows for cell in row) if rows else normalize(text.replace("|", " "))
+def cells_text(text: str, contract: str = "ad_script") -> str:
+    """Return what a text says, without the table around it; a text that is shown as no table comes back whole."""
+    shown = get_contract(contract).show(text)
+    if isinstance(shown, str):
+        return normalize(shown.replace("|", " "))
+    return "\n".join(str(cell) for row in shown.itertuples(index=False) for cell in row)
 
 
-def structure(text: str, brief: Brief) -> Share:
-    """Return the share of checks on the script's build that hold. An idea or a turn is nothing code can see."""
-    facts = counted(text, brief)
-    has_rows = facts["rows"] > 0
-    checks = {
-        "a valid table": facts["valid_table"],
-        "shots that fit the film's length": has_rows and facts["rows_fit"],
-        "words that fit the film's length": has_rows and _speakable(text, brief.duration_seconds),
-        "no shot twice": has_rows and facts["repeated_rows"] == 0,
-        "a call to action in the last shot": facts["call_to_action"],
-        "at least 85% Bengali letters": facts["bengali_share"] >= BENGALI_FLOOR,
-    }
-    if brief.brand:
-        checks["the brand"] = facts["brand_named"]
-    missing = tuple(name for name, holds in checks.items() if not holds)
-    return Share(1 - len(missing) / len(checks), missing)
+def rubric_of_contract(contract: Contract) -> Mapping[str, Measure]:
+    """Return what the contract can measure for a judge; the mean of its counts where it names nothing else."""
+    return contract.rubric or {"structure": lambda text, brief, common: counted_share(contract, text, brief)}
 
 
-def _speakable(text: str, seconds: int | None) -> bool:
-    return seconds is None or check(text).facts["spoken_words"] <= seconds * MAX_WORDS_PER_SECOND
-
-
-def adherence(text: str, brief: Brief, common: frozenset[str] = frozenset()) -> Share | None:
-    """Return the mean of what of the brief is met: brand, product, length and its other words; None if it names none.
-
-    `common`: beginnings of words that stand in many briefs (`common_stems`) and so ask for nothing of this film.
-    """
-    cells, facts = cells_text(text), counted(text, brief)
-    parts: dict[str, float] = {}
-    if brief.brand:
-        parts["the brand"] = float(facts["brand_named"])
-    if product := stems(brief.product):
-        parts["the product"] = _found(product, cells)
-    if brief.duration_seconds is not None:
-        fits = facts["rows"] > 0 and facts["rows_fit"] and _speakable(text, brief.duration_seconds)
-        parts["the length"] = float(fits)
-    if wishes := stems(brief.prompt) - stems(f"{brief.brand} {brief.product}") - common:
-        parts["the brief's other words"] = _found(wishes, cells)
-    if not parts:
-        return None
-    missing = tuple(f"{name} ({share:.0%})" if share else name for name, share in parts.items() if share < 1)
-    return Share(sum(parts.values()) / len(parts), missing)
-
-
-def stems(text: str) -> set[str]:
-    """Return the beginnings of the words of `text`: four letters or signs; a single letter is no word."""
-    return {word[:STEM].casefold() for word in words(normalize(text)) if len(word) > 1}
-
-
-def _found(wanted: set[str], text: str) -> float:
-    """Return the share of `wanted` beginnings that some word of `text` begins with."""
-    there = [word.casefold() for word in words(normalize(text))]
-    return sum(any(word.startswith(stem) for word in there) for stem in wanted) / len(wanted)
+def counted_share(contract: Contract, text: str, brief: Brief) -> Share:
+    """Return the mean of what the contract counts in a text, and the names of what is not whole."""
+    counts = {name: float(value) for name, value in contract.count(text, brief).items() if value is not None}
+    missing = tuple(
+        f"{name.replace('_', ' ')} ({value:.0%})" if value else name.replace("_", " ")
+        for name, value in counts.items()
+        if value < 1
+    )
+    return Share(sum(counts.values()) / len(counts) if counts else 0.0, missing)
 
 
 def common_stems(prompts: Iterable[str]) -> frozenset[str]:

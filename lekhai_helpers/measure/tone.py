@@ -25,9 +25,9 @@ EXACT_UP_TO = 20_000  # ways of shuffling that are all looked at; beyond, as man
 ALPHA = 0.05
 
 
-def with_tone(prompt: str, tone: str) -> str:
-    """Return a brief with its tone asked for in so many words."""
-    return f"{prompt} টোন: {tone}।"
+def with_tone(prompt: str, tone: str, request: str = "{prompt} টোন: {tone}।") -> str:
+    """Return a brief with its tone asked for, worded as `request` (`evaluation.tone_request`) says."""
+    return request.replace("{tone}", tone).replace("{prompt}", prompt)
 
 
 def write_tones(writer: Writer, briefs: Sequence[Brief], tones: Sequence[str], settings: Settings) -> list[dict]:
@@ -38,7 +38,8 @@ def write_tones(writer: Writer, briefs: Sequence[Brief], tones: Sequence[str], s
     if len(set(tones)) != 2:
         raise ValueError(f"a tone test needs two different tones, not {list(tones)}")
     asked = [(tone, seed, brief) for tone, seed in ((tones[0], 1), (tones[0], 2), (tones[1], 3)) for brief in briefs]
-    texts = writer([brief_messages(with_tone(brief.prompt, tone), settings) for tone, _, brief in asked], 1)
+    request = settings.evaluation.tone_request
+    texts = writer([brief_messages(with_tone(brief.prompt, tone, request), settings) for tone, _, brief in asked], 1)
     return [
         {"brief_id": brief.id, "tone": tone, "seed": seed, "text": text.text}
         for (tone, seed, brief), text in zip(asked, texts, strict=True)

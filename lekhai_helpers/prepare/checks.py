@@ -16,8 +16,10 @@ import regex
 
 from lekhai_helpers.core.bengali import char_ngrams, jaccard, words
 from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.contracts.ad_script import check, parse_ad_script, spoken_lines
 from lekhai_helpers.prepare.dataset import Brief, RowProblem, load_table
+from lekhai_helpers.prepare.near_copies import near_copies
 from lekhai_helpers.prepare.sources import get_source
 
 if TYPE_CHECKING:
@@ -53,6 +55,24 @@ def check_table(table: pd.DataFrame) -> list[RowProblem]:
     for column, what, of in _UNIQUE:
         problems += _twice(rows, column, what, of)
     return [*problems, *_brand_twice(rows), *_near_copies(rows)]
+
+
+def strict_checks(table: pd.DataFrame, contract: str) -> list[RowProblem]:
+    """Return advice on the usable rows of any recipe's table: the contract's own, or which rows nearly copy others."""
+    strict = get_contract(contract).strict
+    return strict(table) if strict else _nearly_alike(table[table["usable"]])
+
+
+def _nearly_alike(rows: pd.DataFrame) -> list[RowProblem]:
+    """Compare the answers; of conversations with what was asked last, for many end in the same short call."""
+    numbers, records = rows["row"].tolist(), rows.to_dict("records")
+    texts = [f"{row['prompt_1']}\n{row['script']}" if row.get("messages") else row["script"] for row in records]
+    return [
+        RowProblem(
+            numbers[place], "script", f"shares {share:.0%} of its 5-grams with row {numbers[earlier]}", "warning"
+        )
+        for place, (earlier, share) in near_copies(texts).items()
+    ]
 
 
 def _not_nfc(path: Path) -> Iterator[RowProblem]:

@@ -1,4 +1,4 @@
-"""The examples: the CSV read and checked row by row, split by row, written as prompt and completion messages.
+"""The examples: a file read and checked row by row, split by row, written as prompt and completion messages.
 
 ``table, problems = load_table(path)`` keeps every row and says by ``usable`` which ones can be trained on.
 Taught in notebook 03.
@@ -6,55 +6,50 @@ Taught in notebook 03.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import regex
-
-from lekhai_helpers.core.bengali import bengali_share, char_ngrams, jaccard, normalize
+from lekhai_helpers.core.bengali import char_ngrams, jaccard
 from lekhai_helpers.core.run_folder import write_text
-from lekhai_helpers.prepare.contracts import Verdict, get_contract
-from lekhai_helpers.prepare.sources import DatasetError, Row, get_source
+from lekhai_helpers.prepare.briefs import Brief, Message, Part, briefs_of, conversation, load_briefs
+from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.prepare.row_checks import (
+    RowProblem,
+    duplicates,
+    need_columns,
+    record_of,
+    row_problems,
+    shape_problems,
+)
+from lekhai_helpers.prepare.sources import DatasetError, get_source
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Part = Literal["development", "heldout"]
+__all__ = [
+    "Brief",
+    "DatasetError",
+    "Part",
+    "RowProblem",
+    "briefs_of",
+    "leakage",
+    "load_briefs",
+    "load_examples",
+    "load_rows",
+    "load_table",
+    "report",
+    "save",
+    "split",
+    "to_examples",
+]
+
 SPLITS = ("train", "validation", "test")
 UNUSED = "unused"
-_OURS = ("row", "usable", "split")  # columns this module adds; the file's own of that name get a suffix
-NO_INDUSTRY = "অন্যান্য"
-Check = Callable[..., Verdict]  # a contract, called with the text and, where the row has one, the film's length
-_OPTIONAL = ("id", "industry", "tone", "brand", "product", "duration_seconds", "system_prompt")
-
-
-@dataclass(frozen=True)
-class RowProblem:
-    """What is wrong with one row. `row` is the spreadsheet's number: the header is row 1."""
-
-    row: int
-    column: str
-    problem: str
-    level: Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Brief:
-    """What a client asks for; the evaluation writes one script for it."""
-
-    id: str
-    industry: str
-    tone: str
-    duration_seconds: int | None
-    brand: str
-    product: str
-    prompt: str
+CONVERSATION = "messages"  # the prompt_key of an example that is a whole conversation
 
 
 def load_table(
@@ -65,7 +60,7 @@ def load_table(
 ) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Read a file of examples; return every row of it, and what is wrong with which.
 
-    The table has the file's own columns, those of `_OPTIONAL` filled in where they are missing, ``row`` (the
+    The table has the file's own columns, the optional ones filled in where they are missing, ``row`` (the
     spreadsheet's number) and ``usable``: False for a row with an error. Nothing is left out. Raises
     DatasetError where a needed column is missing or the file cannot be read at all.
     """
@@ -75,14 +70,14 @@ def load_table(
     rows = list(get_source(source)(path))
     if not rows:
         raise DatasetError(f"{path.name} has a header but no row under it")
-    _need_columns(path, list(rows[0].cells), [prompts[0], "script"])
+    need_columns(path, list(rows[0].cells), [prompts[0], "script"])
     absent = [name for name in prompts if name not in rows[0].cells]
-    records = [_record(row) | dict.fromkeys(absent, "") for row in rows]
-    problems = [problem for row in rows for problem in _shape_problems(row)]
+    records = [record_of(row) | dict.fromkeys(absent, "") for row in rows]
+    problems = [problem for row in rows for problem in shape_problems(row)]
     problems += [RowProblem(1, name, "there is no such column: no examples from it", "warning") for name in absent]
     asked = [name for name in prompts if name not in absent]
-    problems += [problem for record in records for problem in _row_problems(record, asked, get_contract(contract))]
-    problems += _duplicates(records)
+    problems += [problem for record in records for problem in row_problems(record, asked, get_contract(contract))]
+    problems += duplicates(records)
     broken = {problem.row for problem in problems if problem.level == "error"}
     table = pd.DataFrame([record | {"usable": record["row"] not in broken} for record in records])
     table["duration_seconds"] = table["duration_seconds"].astype("Int64")
@@ -97,136 +92,56 @@ def report(problems: Sequence[RowProblem]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", "level", "column", "problem"])
 
 
-def _need_columns(path: Path, found: list[str], needed: list[str]) -> None:
-    missing = [name for name in dict.fromkeys(needed) if name not in found]
-    if not missing:
-        return
-    free = [name for name in found if name not in needed]
-    hints = []
-    for name in missing:
-        near = difflib.get_close_matches(name, free, n=1, cutoff=0.5)
-        hints.append(f"{name!r} (the nearest is {near[0]!r}: rename it)" if near else f"{name!r}")
-    raise DatasetError(f"{path.name} lacks the column {', '.join(hints)}. Columns found: {', '.join(found)}")
-
-
-def _record(row: Row) -> dict[str, Any]:
-    """Turn a row of the file into a row of the table: text in NFC, optional columns filled in."""
-    cells = {f"{key}_in_file" if key in _OURS else key: normalize(cell) for key, cell in row.cells.items()}
-    record: dict[str, Any] = {"row": row.number} | dict.fromkeys(_OPTIONAL, "") | cells
-    record["industry"] = record["industry"] or NO_INDUSTRY
-    record["id"] = record["id"] or str(row.number)
-    record["duration_seconds"] = _seconds(record["duration_seconds"])
-    if row.surplus:
-        record["surplus_cells"] = json.dumps(row.surplus, ensure_ascii=False)
-    return record
-
-
-def _seconds(text: str) -> int | None:
-    """Return the number of "30", "30 s", "৩০ সেকেন্ড"; None where there is none."""
-    number = regex.search(r"\d+", text)
-    return int(number.group()) if number and int(number.group()) > 0 else None
-
-
-def _shape_problems(row: Row) -> list[RowProblem]:
-    if row.surplus:
-        text = f"{len(row.surplus)} cell(s) more than the header: is a comma in a cell without quotation marks?"
-        return [RowProblem(row.number, "", text, "error")]
-    if row.missing:
-        return [RowProblem(row.number, "", f"{row.missing} cell(s) fewer than the header; taken as empty", "warning")]
-    duration = row.cells.get("duration_seconds", "").strip()
-    if duration and _seconds(duration) is None:
-        text = f"no number of seconds in {duration!r}: the length is not checked"
-        return [RowProblem(row.number, "duration_seconds", text, "warning")]
-    return []
-
-
-def _row_problems(record: dict[str, Any], prompts: Sequence[str], contract: Check) -> list[RowProblem]:
-    """Check one row by itself: its prompts, its duration, its script."""
-    number, script = record["row"], record["script"]
-    if not any(record[name] for name in (*prompts, "script")):
-        return [RowProblem(number, "", "the row has neither prompt nor script", "error")]
-    found = _prompt_problems(record, prompts)
-    if not script:
-        return [*found, RowProblem(number, "script", "the script is empty", "error")]
-    if _lost_letters(script):
-        text = "question marks stand where letters were: the file was once saved without Unicode; export it again"
-        return [*found, RowProblem(number, "script", text, "error")]
-    return found + _script_problems(number, script, record["duration_seconds"], contract)
-
-
-def _prompt_problems(record: dict[str, Any], prompts: Sequence[str]) -> list[RowProblem]:
-    empty = [name for name in prompts if not record[name]]
-    level: Literal["error", "warning"] = "error" if len(empty) == len(prompts) else "warning"
-    return [RowProblem(record["row"], name, "the prompt is empty", level) for name in empty]
-
-
-def _script_problems(number: int, script: str, seconds: int | None, contract: Check) -> list[RowProblem]:
-    """A broken script is an error; a whole one that does not fit its length is only a warning."""
-    broken = contract(script).problems
-    found = [RowProblem(number, "script", problem, "error") for problem in broken]
-    if seconds is not None and not broken:
-        unfit = contract(script, seconds).problems
-        found += [RowProblem(number, "script", problem, "warning") for problem in unfit]
-    return found
-
-
-def _lost_letters(script: str) -> bool:
-    return bengali_share(script) == 0 and len(regex.findall(r"\?{3,}", script)) > 1
-
-
-def _duplicates(records: list[dict[str, Any]]) -> list[RowProblem]:
-    """Report the second and later rows that repeat a script or an id: they would leak between the splits."""
-    problems = []
-    for column in ("script", "id"):
-        first: dict[str, int] = {}
-        for record in records:
-            key = " ".join(record[column].split())
-            if key and key in first:
-                text = f"the same {column} as in row {first[key]}"
-                problems.append(RowProblem(record["row"], column, text, "error"))
-            first.setdefault(key, record["row"])
-    return problems
-
-
 def split(table: pd.DataFrame, validation_share: float, test_share: float, seed: int) -> pd.Series:
     """Return train, validation or test for every usable row (``unused`` for the others).
 
-    By row, so that a row's three prompts never part; spread over the industries, and no industry loses its last
-    training row. The choice depends on the ids and the seed, not on the order of the rows. Raises DatasetError
-    where nothing can be held out.
+    By row, so that a row's three prompts never part, nor the rows of one ``thread`` (a conversation), where the table
+    has that column; spread over the groups of the column industry, and no group loses its last training row. The
+    choice depends on the ids and the seed, not on the order of the rows. Raises DatasetError where nothing can be held
+    out.
     """
     import pandas as pd
 
     parts = pd.Series(UNUSED, index=table.index, dtype="object")
-    groups: dict[str, list[Any]] = defaultdict(list)
     usable = table[table["usable"]] if "usable" in table else table
-    for index, row in usable.iterrows():
-        groups[row["industry"]].append(index)
-        parts[index] = "train"
-    for members in groups.values():
-        members.sort(key=lambda index: _dice(seed, table.at[index, "id"]))
+    parts[usable.index] = "train"
+    groups = _groups(usable, seed)
     shares = {"validation": validation_share, "test": test_share}
     wanted = {part: max(round(len(usable) * share), 1) for part, share in shares.items()}
     held: Counter[str] = Counter()
-    for turn in range(max(wanted.values())):
+    while any(wanted[part] > 0 for part in shares) and _next_group(groups, held, seed) is not None:
         for part in shares:
-            if turn < wanted[part] and (industry := _next_industry(groups, held, seed)) is not None:
-                parts[groups[industry][held[industry]]] = part
-                held[industry] += 1
+            if wanted[part] > 0 and (group := _next_group(groups, held, seed)) is not None:
+                thread = groups[group][held[group]]
+                parts[thread] = part
+                held[group], wanted[part] = held[group] + 1, wanted[part] - len(thread)
     if not set(SPLITS) <= set(parts):
         raise DatasetError(
-            f"{len(usable)} usable row(s) in {len(groups)} industries cannot be split: at least two rows have to be "
-            "held out, and every industry keeps one. Add rows, or leave the column industry out"
+            f"{len(usable)} usable row(s) in {len(groups)} groups cannot be split: at least two rows have to be "
+            "held out, and every group keeps one. Add rows, or leave the column industry out"
         )
     return parts
+
+
+def _groups(usable: pd.DataFrame, seed: int) -> dict[str, list[list[Hashable]]]:
+    """Return each group's threads, a list of rows each, in an order drawn by lot; a row without thread is its own."""
+    threads: dict[str, list[Hashable]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for index, row in usable.iterrows():
+        name = str(row.get("thread") or row["id"])
+        if name not in threads:
+            groups[row["industry"]].append(name)
+        threads[name].append(index)
+    ordered = {group: sorted(names, key=lambda name: _dice(seed, name)) for group, names in groups.items()}
+    return {group: [threads[name] for name in names] for group, names in ordered.items()}
 
 
 def _dice(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _next_industry(groups: dict[str, list[Any]], held: Counter[str], seed: int) -> str | None:
-    """Return the industry of which the smallest share is held out, if it can spare a row; ties by seed."""
+def _next_group(groups: dict[str, list[list[Hashable]]], held: Counter[str], seed: int) -> str | None:
+    """Return the group of which the smallest share is held out, if it can spare a thread; ties by seed."""
     free = [name for name in groups if len(groups[name]) - held[name] > 1]
     return min(free, key=lambda name: (held[name] / len(groups[name]), _dice(seed, name)), default=None)
 
@@ -234,19 +149,28 @@ def _next_industry(groups: dict[str, list[Any]], held: Counter[str], seed: int) 
 def to_examples(table: pd.DataFrame, prompts: Sequence[str], system_prompt: str) -> list[dict[str, Any]]:
     """Return one example for each usable row and prompt, as chat messages; `table` needs the column ``split``.
 
-    Keys: id, split, prompt_key, prompt (system and user message), completion (the assistant's script). A row's own
-    ``system_prompt`` comes before the recipe's. Empty prompts give no example (`load_table` reported them).
+    Keys: id, split, prompt_key, prompt (system and user message), completion (the assistant's script), and expected
+    where the row holds its script against something. A row's own ``system_prompt`` comes before the recipe's. A row
+    with ``messages`` gives one example of that conversation. Empty prompts give none (`load_table` reported them).
     """
     examples = []
     for row in table[table["split"].isin(SPLITS)].to_dict("records"):
-        system = {"role": "system", "content": row.get("system_prompt") or system_prompt}
-        for key in prompts:
-            if row[key]:
-                example = {"id": row["id"], "split": row["split"], "prompt_key": key}
-                example["prompt"] = [system, {"role": "user", "content": row[key]}]
-                example["completion"] = [{"role": "assistant", "content": row["script"]}]
-                examples.append(example)
+        rest = {"expected": row["expected"]} if row.get("expected") else {}
+        for key, messages in _conversations(row, prompts, row.get("system_prompt") or system_prompt):
+            example = {"id": row["id"], "split": row["split"], "prompt_key": key}
+            examples.append(example | {"prompt": messages[:-1], "completion": messages[-1:]} | rest)
     return examples
+
+
+def _conversations(row: dict[Any, Any], prompts: Sequence[str], system: str) -> Iterator[tuple[str, list[Message]]]:
+    """Yield (the column that asks, all messages to the answer) for each way a row asks."""
+    if row.get("messages"):
+        yield CONVERSATION, conversation(row["messages"], system)
+        return
+    answer = {"role": "assistant", "content": row["script"]}
+    for key in prompts:
+        if row[key]:
+            yield key, [{"role": "system", "content": system}, {"role": "user", "content": row[key]}, answer]
 
 
 def save(examples: Sequence[dict[str, Any]], table: pd.DataFrame, folder: Path) -> Path:
@@ -280,52 +204,29 @@ def load_rows(folder: Path) -> pd.DataFrame:
     return table
 
 
-def load_briefs(path: Path, limit: int | None = None, part: Part | None = "development") -> list[Brief]:
-    """Return the evaluation briefs of a CSV file, the first `limit` of one `part` (None takes both).
-
-    Columns prompt, id, industry, tone, duration_seconds, brand, product, part; only prompt is needed, and a brief
-    without a part is for development. The held-out ones are for the last exam of notebook 12 alone. Raises
-    DatasetError with the row at fault.
-    """
-    path = Path(path)
-    briefs: dict[str, Brief] = {}
-    seen: set[str] = set()
-    for row in get_source("ad_script_csv")(path):
-        _need_columns(path, list(row.cells), ["prompt"])
-        record = _record(row)
-        if not record["prompt"]:
-            raise DatasetError(f"{path.name}, row {row.number}: the prompt is empty")
-        if record["id"] in seen:
-            raise DatasetError(f"{path.name}, row {row.number}: the id {record['id']} stands there twice")
-        seen.add(record["id"])
-        found = record.get("part") or "development"
-        if found not in get_args(Part):
-            raise DatasetError(
-                f"{path.name}, row {row.number}: part is {found!r}, not one of {', '.join(get_args(Part))}"
-            )
-        if part in (None, found):
-            briefs[record["id"]] = Brief(**{name: record[name] for name in Brief.__dataclass_fields__})
-    if not briefs:
-        raise DatasetError(f"{path.name} holds no {part or ''} brief".replace("  ", " "))
-    return list(briefs.values())[:limit]
-
-
 def leakage(examples_train: Sequence[dict[str, Any]], others: Sequence[dict[str, Any] | Brief]) -> pd.DataFrame:
     """Return how near each held-out text comes to its nearest training text, the nearest first.
 
-    Examples are compared by script, briefs by prompt. Columns: id, nearest, jaccard (shared 5-grams of all),
+    Examples are compared by script (conversations by all their turns: many end in the same short call or question),
+    briefs by prompt. Columns: id, nearest, jaccard (shared 5-grams of all),
     contained (share of the held-out text's 5-grams found there). Both run from 0 to 1; a copy has 1.
     """
     import pandas as pd
 
-    scripts = _grams({e["id"]: e["completion"][0]["content"] for e in examples_train})
+    scripts = _grams({e["id"]: _learned_text(e) for e in examples_train})
     prompts = _grams({f"{e['id']}/{e['prompt_key']}": e["prompt"][-1]["content"] for e in examples_train})
-    held_scripts = _grams({o["id"]: o["completion"][0]["content"] for o in others if not isinstance(o, Brief)})
+    held_scripts = _grams({o["id"]: _learned_text(o) for o in others if not isinstance(o, Brief)})
     held_prompts = _grams({o.id: o.prompt for o in others if isinstance(o, Brief)})
     rows = [_nearest(name, grams, scripts) for name, grams in held_scripts.items()]
     rows += [_nearest(name, grams, prompts) for name, grams in held_prompts.items()]
     table = pd.DataFrame(rows, columns=["id", "nearest", "jaccard", "contained"])
     return table.sort_values("jaccard", ascending=False, ignore_index=True)
+
+
+def _learned_text(example: dict[str, Any]) -> str:
+    turns = [message["content"] for message in example["prompt"] if message["role"] != "system"]
+    before = turns if example["prompt_key"] == CONVERSATION else []
+    return "\n".join([*before, example["completion"][0]["content"]])
 
 
 def _grams(texts: dict[str, str]) -> dict[str, set[str]]:

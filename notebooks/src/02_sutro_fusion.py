@@ -4,7 +4,8 @@
 # **Goal.** Blend a model that is good at Bengali with one that is good at structure, and find out by measuring
 # whether the blend is better than no blend at all. "Sutro" (সূত্র) is thread: we tie two threads together.
 #
-# **Needs** `base` from notebook 01. **Makes** `merged_base`: the winner, which may be "no merge".
+# **Needs** `base` from notebook 01. **Makes** `merged_base`: the winner, which may be "no merge". A recipe whose
+# `merge.method` is `none` has no donors: it says so below, passes over training and exams, and the base goes on.
 
 # %% [markdown]
 # ### Explanation
@@ -62,8 +63,8 @@ from lekhai_helpers.prepare.model_facts import recorded_facts
 from lekhai_helpers.prepare.preflight import blocks, check_mergeable, pairs_table, preflight_table
 
 pd.set_option("display.max_colwidth", None)  # whole sentences in the tables
-plan_pair = settings.merge.pairs["the plan's pair"]
-plan_checks = check_mergeable(*(recorded_facts(name) for name in plan_pair))
+plan_pair = next(iter(settings.merge.pairs.values()), [])
+plan_checks = check_mergeable(*(recorded_facts(name) for name in plan_pair)) if plan_pair else []
 preflight_table(plan_checks)
 
 # %% [markdown]
@@ -72,7 +73,7 @@ preflight_table(plan_checks)
 # and both are built like Gemma, not like Qwen. Each line below alone is enough to stop.
 
 # %%
-print(*plan_pair, sep="  ×  ")
+print(*(plan_pair or ["this recipe names no pairs to compare"]), sep="  ×  ")
 print(*blocks(plan_checks), sep="\n")
 
 # %% [markdown]
@@ -92,33 +93,24 @@ recorded_pairs
 # **structure donor** (the base, trained shortly on turning a brief into ordered steps). First, what they read.
 
 # %%
-from lekhai_helpers.learn.donors import heldout_perplexity, load_donor_text, make_donor
+from lekhai_helpers.learn.donors import donor_texts, heldout_perplexity, make_donor
 
-prose = load_donor_text(settings.merge.language.data)
-outlines = load_donor_text(settings.merge.structure.data)
-print(prose.train[0], "", outlines.train[0]["prompt"][0]["content"], sep="\n")
-print(outlines.train[0]["completion"][0]["content"])
+merging = settings.merge
+texts = donor_texts(merging)
+alone = "merge.method is none: there are no donors, and the base goes on as it is"
+print(*([text.sample for text in texts.values()] or [alone]), sep="\n\n")
 
 # %% [markdown]
 # ### Explanation
-# The first donor learns. The line shows how surprised the model is (its *loss*): it should fall.
+# The donors learn, each from the same start. The lines show how surprised each model is (its *loss*): it should fall.
 
 # %%
 from lekhai_helpers.ship.export import save_merged_16bit
 
-merging = settings.merge
-language = make_donor(
-    merging.language, base.path, prose, settings, phase.folder / "language", save_merged_16bit
-)
-
-# %% [markdown]
-# ### Explanation
-# The second donor learns something else from the same start.
-
-# %%
-structure = make_donor(
-    merging.structure, base.path, outlines, settings, phase.folder / "structure", save_merged_16bit
-)
+made = {}
+for role, text in texts.items():
+    donor = getattr(merging, role)
+    made[role] = make_donor(donor, base.path, text, settings, phase.folder / role, save_merged_16bit)
 
 # %% [markdown]
 # ### Explanation
@@ -128,9 +120,9 @@ structure = make_donor(
 # %%
 from lekhai_helpers.prepare.lineage import donor_facts
 
-parents = [merging.language, merging.structure]
-donors = [donor_facts(*each, base) for each in zip(parents, [language, structure], strict=True)]
-own_checks = check_mergeable(*donors)
+parents = [getattr(merging, role) for role in made]
+donors = [donor_facts(*each, base) for each in zip(parents, made.values(), strict=True)]
+own_checks = check_mergeable(*donors) if made else []
 assert not blocks(own_checks), blocks(own_checks)
 preflight_table(own_checks)
 
@@ -144,8 +136,8 @@ preflight_table(own_checks)
 from lekhai_helpers.core.hardware import machine
 from lekhai_helpers.prepare.merge_needs import resources, resources_table, shortages
 
-shares = [] if merging.method == "none" else merging.t
-needs = resources(*donors, machine(), len(shares))
+shares = merging.t if made else []
+needs = resources(*donors, machine(), len(shares)) if made else []
 assert not shortages(needs), shortages(needs)
 resources_table(needs)
 
@@ -167,9 +159,11 @@ from transformers import AutoTokenizer
 
 from lekhai_helpers.prepare import tokenizer_sync as sync
 
-first, second = (AutoTokenizer.from_pretrained(donor) for donor in (language, structure))
-print(sync.union_sentence(first, second), sync.surgery_offer(first, second, "structure", "language", "out"), sep="\n")
-sync.sync_table({"language donor": first, "structure donor": second}, prose.heldout)
+read = {f"{role} donor": AutoTokenizer.from_pretrained(path) for role, path in made.items()}
+if made:
+    offer = sync.surgery_offer(*read.values(), "structure", "language", "out")
+    print(sync.union_sentence(*read.values()), offer, sep="\n")
+sync.sync_table(read, texts["language"].heldout if made else [])
 
 # %% [markdown]
 # ### Explanation
@@ -183,9 +177,9 @@ import yaml
 from lekhai_helpers.prepare.lineage import common_base
 from lekhai_helpers.prepare.merging import merge_config
 
-ancestor = common_base(*donors, base)
-sources = sync.token_sources(first, second, language, structure)
-configs = {t: merge_config(merging.method, language, structure, ancestor, t, merging, sources) for t in shares}
+ancestor = common_base(*donors, base) if made else None
+sources = sync.token_sources(*read.values(), *made.values()) if made else None
+configs = {t: merge_config(merging.method, *made.values(), ancestor, t, merging, sources) for t in shares}
 shown = yaml.safe_dump(configs[shares[0]], sort_keys=False) if configs else "merge.method is none: no merge is made"
 print(shown.replace(str(phase.folder.resolve()), "…").replace(base.path, "base"))
 
@@ -209,7 +203,7 @@ from lekhai_helpers.prepare.lineage import made_here
 taught = not any(made_here(donor) for donor in parents)  # ready chat models were taught to end, our donors were not
 limit = settings.decoding.max_new_tokens if taught else min(160, settings.decoding.max_new_tokens)
 short = settings.decoding.model_copy(update={"max_new_tokens": limit})
-asked = [row["prompt"] for row in outlines.heldout[:5]]
+asked = [row["prompt"] for row in texts["structure"].heldout[:5]] if made else []
 
 # %% [markdown]
 # ### Explanation
@@ -218,7 +212,7 @@ asked = [row["prompt"] for row in outlines.heldout[:5]]
 # %%
 def examine(candidate):
     model, tokenizer = load_model(candidate.path, settings)
-    perplexities = [heldout_perplexity(model, tokenizer, text) for text in (prose, outlines)]
+    perplexities = [heldout_perplexity(model, tokenizer, text) for text in texts.values()]
     answers = generate(model, tokenizer, asked, short, settings.seed)
     return (*perplexities, sync.stopped_share(answers)), answers
 
@@ -248,10 +242,10 @@ def pick(rows, least):
 from lekhai_helpers.prepare.lineage import as_candidate, donor_candidate
 
 candidates = {"no merge": as_candidate(base.path, base.title, base.licence)}
-for role, *parts in zip(("language donor", "structure donor"), parents, (language, structure), donors, strict=True):
+for role, *parts in zip(read, parents, made.values(), donors, strict=True):
     candidates[role] = donor_candidate(role, *parts, base)
 rows, answers = {}, {}
-for name, candidate in candidates.items():
+for name, candidate in candidates.items() if made else ():
     rows[name], answers[name] = examine(candidate)
     release_memory()
 
@@ -261,7 +255,8 @@ for name, candidate in candidates.items():
 # more than one worse than that: then this exam is shown and decides nothing.
 
 # %%
-least, stop_rule = sync.least_stops(sum(answer.stopped for answer in answers["no merge"]), len(asked), taught)
+ended = sum(answer.stopped for answer in answers.get("no merge", []))
+least, stop_rule = sync.least_stops(ended, len(asked), taught) if made else (0, "nothing is merged or examined")
 print(stop_rule)
 
 # %% [markdown]
@@ -276,13 +271,13 @@ from lekhai_helpers.prepare.lineage import blend_candidate
 from lekhai_helpers.prepare.merging import delete_models, run_merge
 
 for t, config in configs.items():
-    folder = run_merge(config, phase.folder / f"merge_t{t:g}", language, settings.seed)
+    folder = run_merge(config, phase.folder / f"merge_t{t:g}", made["language"], settings.seed)
     candidates[f"{t:g}"] = blend_candidate(folder, t, parents, donors, base)
     rows[f"{t:g}"], answers[f"{t:g}"] = examine(candidates[f"{t:g}"])
     release_memory()
     best = pick(rows, least).index[0]
     others = [candidate.path for name, candidate in candidates.items() if name != best]
-    delete_models(others, phase.folder, keep=[language, structure])
+    delete_models(others, phase.folder, keep=[*made.values()])
     print(f"t = {t:g}: merged, repaired, dictionary unchanged, examined; best so far: {best}")
 
 # %% [markdown]
@@ -305,7 +300,7 @@ table.round(2)
 # %%
 from lekhai_helpers.prepare.merging import exact_ends
 
-for t, donor in exact_ends(merging, sync.read_alike(first, second)).items():
+for t, donor in exact_ends(merging, bool(made) and sync.read_alike(*read.values())).items():
     gap = (table.loc[t, EXAMS[:2]] / table.loc[donor, EXAMS[:2]] - 1).abs().max()
     print(f"t = {t} against the {donor}: perplexities differ by {gap:.2%} at most")
     assert gap <= 0.02, f"t = {t} is not the {donor} again"
@@ -318,7 +313,7 @@ for t, donor in exact_ends(merging, sync.read_alike(first, second)).items():
 # %%
 from lekhai_helpers.core.plots import merge_curve
 
-merge_curve(table.rename(index={f"{t:g}": t for t in configs}))
+merge_curve(table.rename(index={f"{t:g}": t for t in configs})) if made else None
 
 # %% [markdown]
 # ### Explanation
@@ -326,11 +321,11 @@ merge_curve(table.rename(index={f"{t:g}": t for t in configs}))
 
 # %%
 score = pick(rows, least)
-winner = score.index[0]
+winner = score.index[0] if made else "no merge"
 chosen, merge_t = candidates[winner], {f"{t:g}": t for t in configs}.get(winner)
 print(f"winner: {winner} ({chosen.title}; licence: {chosen.licence})")
 print(f"out, they do not stop: {sorted(set(table.index) - set(score.index))}")
-(score / score.iloc[0] - 1).map("{:+.1%}".format).rename("product of perplexities, against the winner")
+(score / score.get(winner, 1) - 1).map("{:+.1%}".format).rename("product of perplexities, against the winner")
 
 # %% [markdown]
 # ### Explanation
@@ -340,9 +335,11 @@ print(f"out, they do not stop: {sorted(set(table.index) - set(score.index))}")
 
 # %%
 at_least = 0 if winner == "no merge" else least
-stopped = sync.must_stop(answers[winner], at_least)
+wrote = answers.get(winner, [])
+stopped = sync.must_stop(wrote, at_least)
 print(stop_rule)
-print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must", answers[winner][0].text, sep="\n\n")
+print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must")
+print(*(f"\n{one.text}" for one in wrote[:1]))
 
 # %% [markdown]
 # ### Explanation
@@ -350,9 +347,10 @@ print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must", 
 
 # %%
 last = AutoTokenizer.from_pretrained(chosen.path)
+first = read.get("language donor", last)
 survived = sync.survival(first, last)
 both = (("before", first), ("after", last))
-cost = {name: sync.tokens_per_word(tokenizer, prose.heldout) for name, tokenizer in both}
+cost = {name: sync.tokens_per_word(cutter, texts["language"].heldout) for name, cutter in both} if made else {}
 print(survived.sentence, {name: round(value, 3) for name, value in cost.items()})
 survived.table(5)
 
@@ -409,7 +407,7 @@ left
 import math
 
 assert table.map(math.isfinite).all().all(), f"no number:\n{table}"
-assert table.loc[winner, EXAMS[:2]].max() < len(first), f"guessing among {len(first)} pieces would do better:\n{table}"
+assert not made or table.loc[winner, EXAMS[:2]].max() < len(first), f"guessing would do better:\n{table}"
 assert merge_t is None or cost["after"] <= 1.01 * cost["before"], (cost, survived.sentence)
 assert left <= {Path(chosen.path).name}, f"more than the winner is left: {left}"
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # What does the model learn from?
 #
-# **Goal.** Turn a spreadsheet of ad scripts into examples a model can learn from, and check every one of them before
-# any hour is spent on training.
+# **Goal.** Turn a file of requests and good answers into examples a model can learn from, and check every one of them
+# before any hour is spent on training.
 #
 # **Needs** `merged_base` from notebook 02 (for its tokenizer). **Makes** `dataset`: training, validation and test rows.
 
@@ -18,21 +18,25 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %% [markdown]
 # ### Explanation
-# We open the run and pick up the model whose dictionary will cut our texts.
+# We open the run and pick up the model whose dictionary will cut our texts. What is written, and what a sound one is
+# called, differ from recipe to recipe: the last line says it for this one.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.prepare.bases import load_pointer
+from lekhai_helpers.prepare.contracts import words_of
 
 phase = open_phase("03_data", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 base = load_pointer(phase.require("merged_base"))
-print(phase.opening())
+words = words_of(settings)
+print(phase.opening(), f"it learns to write: {words.units}; a sound one is {words.one}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# The spreadsheet. To use your own, put the file into `data/` and set `OVERRIDES = {"data.file": "my file.csv"}`. The
-# loader understands what Excel writes, keeps columns it does not know, and drops nothing silently.
+# The file of examples. To use your own, put it into `data/` and set `OVERRIDES = {"data.file": "my file.csv"}`. Every
+# recipe has a reader for its kind of file (`data.source`); all keep columns they do not know, and drop nothing
+# silently.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -44,7 +48,7 @@ print(f"{len(table)} rows, {table['usable'].sum()} usable, {len(problems)} probl
 
 # %% [markdown]
 # ### Explanation
-# Every problem with its row number as the spreadsheet counts it. An empty table is the good case. A row with an error
+# Every problem with its row number as a spreadsheet counts it. An empty table is the good case. A row with an error
 # stays visible here but is not learned from.
 
 # %%
@@ -52,53 +56,61 @@ report(problems)
 
 # %% [markdown]
 # ### Explanation
-# Stricter checks, the ones our own data has to pass: brands, prompts that name what the script sells, scripts that
-# copy each other, spoken words that fit the film. For a file of yours they are advice. The same from the terminal:
-# `lekhai data check "my scripts.csv"`.
+# Stricter checks: rows that copy each other, and what the recipe's own data has to pass beyond that. For a file of
+# yours they are advice. The same from the terminal, for a spreadsheet: `lekhai data check "my file.csv"`.
 
 # %%
-from lekhai_helpers.prepare.checks import check_table
+from lekhai_helpers.prepare.checks import strict_checks
 
-report(check_table(table))
+report(strict_checks(table, settings.data.contract))
 
 # %% [markdown]
 # ### Explanation
-# One row, read by a person: a short brief, and the script an agency would hand in for it.
+# One row, read by a person: what was asked, and the answer we would have liked to get.
 
 # %%
 row = table.iloc[0]
-print(row["brand"], row["tone"], row["prompt_1"], "", row["script"], sep="\n")
+print(*filter(None, (row["brand"], row["tone"], row["prompt_1"], "\n", row["script"])), sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# A script is a table of two columns, one row a shot. The **contract** says so in code: it counts the cells of every
-# line by itself, because the usual Markdown readers drop a cell too many without a word. The first line is the verdict
-# on the good script: `ok`, an empty list of `problems`, and `facts` that were counted. Then we spoil a copy with extra
-# cells; the second line lists what the contract finds.
+# What must every answer be? The **contract** says so in code, because code counts the same way every day and never
+# looks away. First its rule in words, then the verdict on the good answer: `ok`, an empty list of `problems`, and
+# `facts` that were counted.
 
 # %%
-from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.prepare.contracts import expected_of, get_contract
 
-contract = get_contract(settings.data.contract)
-print(contract(row["script"]))
-print(contract(row["script"].replace("| ", "| extra | ", 3)).problems)
+contract, expected = get_contract(settings.data.contract), expected_of(row.get("expected", ""))
+print(contract.rule, contract(row["script"], expected), sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# Is the data balanced? A model writes best what it has read most. Rows per industry, rows per tone, and how many words
-# the scripts have for films of each length.
+# Does the contract see anything at all? We spoil copies of the answer on purpose, in every way it knows for this one,
+# and let it look. A way that finds nothing is a fault of sense, not of form: notebook 10 learns from those too.
+
+# %%
+for name, spoil in contract.defects.items():
+    spoilt = spoil(row["script"])
+    found = contract(spoilt[0], expected).problems if spoilt else ["nothing in this text to spoil so"]
+    print(f"{name}: {'; '.join(found) or 'the form is kept'}")
+
+# %% [markdown]
+# ### Explanation
+# Is the data balanced? A model writes best what it has read most. Rows by group, rows by tone where tones are named,
+# and how long the texts are.
 
 # %%
 from lekhai_helpers.core.plots import data_overview
 
-data_overview(table)
+data_overview(table, words)
 
 # %% [markdown]
 # ### Explanation
 # Now the split. Most rows are for learning (*train*), a few to watch while learning (*validation*), and a few are put
 # aside (*test*). No model here is trained or chosen by the test rows: they are yours for a last check; notebook 06
-# only counts words in them. The exams here use separate briefs without a model answer. We split by row: the prompts of
-# one script stay together, or the model could have read the answer to its exam.
+# only counts words in them. The exams here use separate briefs without a model answer. We split by row: several prompts
+# for one answer, or the turns of one conversation, stay together, or the model could have read the answer to its exam.
 
 # %%
 from lekhai_helpers.prepare.dataset import split
@@ -111,23 +123,24 @@ table["split"].value_counts()
 # **Train, validation, test:** the textbook, the mock exam, and the real exam.
 # **Leakage:** when an exam question was already in the textbook. The result looks splendid and means nothing.
 #
-# *Interview question:* Each of your rows has three prompts for one script. How do you split? *A good answer:* by row,
-# never by prompt, because the answer is the same script; and spread over the industries.
+# *Interview question:* Each of your rows has three prompts for one answer. How do you split? *A good answer:* by row,
+# never by prompt, because the answer is the same text; and spread over the groups, so that none is only in the exam.
 
 # %% [markdown]
 # ### Explanation
-# Films longer than `data.max_seconds` are kept out of the examples where the profile says so: a tiny model learns the
-# short form first. They stay in the file and in the split.
+# Where rows say how long the thing lasts that they describe, a tiny model learns the short ones first: longer ones than
+# `data.max_seconds` are kept out of the examples. They stay in the file and in the split.
 
 # %%
-longest_film = settings.data.max_seconds or table["duration_seconds"].max()
-taught = table[table["duration_seconds"].fillna(0) <= longest_film]
-print(f"{len(taught)} of {len(table)} rows have a film of at most {longest_film} seconds")
+lasts, longest_taught = table["duration_seconds"].fillna(0), settings.data.max_seconds
+taught = table[lasts <= longest_taught] if longest_taught else table
+print(f"{len(taught)} of {len(table)} rows are taught; limit in seconds: {longest_taught or 'none'}")
 
 # %% [markdown]
 # ### Explanation
-# The chat format: a system message (who the model is), a user message (the brief), and the assistant's answer (the
-# script). With all three prompts a row gives three examples; the setting `data.prompts` chooses.
+# The chat format: a system message (who the model is), a user message (what is asked), and the assistant's answer. A
+# row that is a whole conversation keeps its turns. Where a row asks in several ways, each gives an example; the setting
+# `data.prompts` chooses.
 
 # %%
 from lekhai_helpers.prepare.dataset import to_examples
@@ -153,7 +166,7 @@ print(tokenizer.apply_chat_template(train[0]["prompt"] + train[0]["completion"],
 # %% [markdown]
 # ### Explanation
 # How long is an example, counted in tokens? We compare this model's dictionary with the untrimmed one, and with no
-# dictionary at all: single bytes, the way a model sees a script it hardly knows. The line is the most we accept.
+# dictionary at all: single bytes, the way a model sees writing it hardly knows. The line is the most we accept.
 
 # %%
 from lekhai_helpers.core.plots import token_lengths
@@ -171,7 +184,7 @@ token_lengths(lengths, settings.model.max_seq_length)
 
 # %% [markdown]
 # ### Explanation
-# How long may a row of the training be? The trainer cuts what is longer, silently, and a cut script has lost its end
+# How long may a row of the training be? The trainer cuts what is longer, silently, and a cut answer has lost its end
 # mark. The longest row also sets the memory of the whole training, so one odd row should not decide for all. The
 # table shows what each choice would cost: the *percentile* of the rows that fit, the length rounded up to a multiple
 # of 64, how many rows would be cut, and how many tokens would be lost. Test rows do not count: nothing is trained on
@@ -188,7 +201,7 @@ cut_table(learnt_lengths.values(), cap)
 # %% [markdown]
 # ### Explanation
 # We take the 99th percentile, never above `model.max_seq_length`. A row that is longer is not cut but left out of the
-# training, and named here: a whole script or none.
+# training, and named here: a whole answer or none.
 
 # %%
 max_length = choose_max_length(learnt_lengths.values(), cap)
@@ -202,7 +215,7 @@ print("left out of the training:", ", ".join(left_out) or "no row")
 # ### Key Concepts
 # **Truncation:** cutting what is too long. **Padding:** filling what is short, so that rows of unequal length fit into
 # one block. **Packing:** putting several short rows into one block instead; it saves time, but is right only where
-# attention keeps the rows apart, so that no script reads its neighbour. Notebook 06 packs only where a measurement on
+# attention keeps the rows apart, so that no text reads its neighbour. Notebook 06 packs only where a measurement on
 # the model itself shows that.
 #
 # *Interview question:* How do you choose the maximal length? *A good answer:* from the measured lengths, at a high
@@ -210,8 +223,8 @@ print("left out of the training:", ", ".join(left_out) or "no row")
 
 # %% [markdown]
 # ### Explanation
-# The **mask view**. Coloured tokens are learned, grey ones are only read: the model should learn to answer briefs, not
-# to write them. Check that the colour begins with the table and ends with the end mark.
+# The **mask view**. Coloured tokens are learned, grey ones are only read: the model should learn to answer, not to
+# ask. Check that the colour begins with the answer and ends with the end mark.
 
 # %%
 from lekhai_helpers.prepare.masking import check_masks, failures, render_mask, tokenize_example
@@ -242,11 +255,11 @@ masks.describe().round(2).loc[["mean", "min", "max"]]
 # %%
 sound = train[0]
 rendered = tokenizer.apply_chat_template(sound["prompt"], tokenize=False)
-script = sound["completion"][0]["content"]
+answer = sound["completion"][0]["content"]
 twice = sound | {"prompt": [{"role": "user", "content": rendered}]}
-two_ends = sound | {"completion": [{"role": "assistant", "content": script + tokenizer.eos_token}]}
+two_ends = sound | {"completion": [{"role": "assistant", "content": answer + tokenizer.eos_token}]}
 spoilt = [check_masks([twice], tokenizer, 10**6), check_masks([two_ends], tokenizer, 10**6)]
-spoilt.append(check_masks([sound], tokenizer, len(tokenizer(script).input_ids)))
+spoilt.append(check_masks([sound], tokenizer, len(tokenizer(answer).input_ids)))
 for found in spoilt:
     print(failures(found))
 
@@ -259,15 +272,15 @@ for found in spoilt:
 
 # %% [markdown]
 # ### Explanation
-# Leakage, measured in runs of five characters. Held-out scripts are compared with training scripts, briefs with
+# Leakage, measured in runs of five characters. Held-out answers are compared with training answers, briefs with
 # training prompts. *nearest* is the training text that is most alike, *jaccard* the runs both share out of all runs
 # of the two, *contained* the share of the held-out text found there. 1 would be a copy. Short briefs share stock
-# phrases such as "write an ad of 30 seconds", so a third is no alarm by itself; near 1, read both texts.
+# phrases ("please explain", "write in 30 seconds"), so a third is no alarm by itself; near 1, read both texts.
 
 # %%
-from lekhai_helpers.prepare.dataset import leakage, load_briefs, save
+from lekhai_helpers.prepare.dataset import briefs_of, leakage, save
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), part=None)
+briefs = briefs_of(settings, part=None)
 heldout = [example for example in examples if example["split"] != "train"]
 leaks = leakage(train, [*heldout, *briefs])
 leaks.sort_values(leaks.columns[-1], ascending=False).head(5)
@@ -292,5 +305,5 @@ figures
 
 # %% [markdown]
 # ## What this did not show
-# Whether the scripts are *good*: code counts cells and words, not ideas. The data card in `data/README.md` says how
-# the sample was made and that no native copywriter has reviewed it yet.
+# Whether the answers are *good*: code counts form and words, not ideas. The data card beside the file says how the
+# sample was made, and who has not reviewed it yet.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # What can it write before training?
 #
-# **Goal.** Ask the model, before any fine-tuning on scripts, for the very scripts we will ask for later, with the
-# same settings, and write the answers down. Without a *before*, no *after* means anything.
+# **Goal.** Ask the model, before any fine-tuning, the very questions we will ask it later, with the same settings, and
+# write the answers down. Without a *before*, no *after* means anything.
 #
-# **Needs** `merged_base` from notebook 02. **Makes** `baseline`: scripts and their verdicts.
+# **Needs** `merged_base` from notebook 02. **Makes** `baseline`: answers and their verdicts.
 
 # %% [markdown]
 # ### Explanation
@@ -33,7 +33,7 @@ print(phase.opening(), merged.sentence, sep="\n")
 # ### Explanation
 # How text is drawn. *Temperature* is the courage to choose a less likely word; at 0 the model always takes the
 # likeliest. *top_p* leaves out the unlikely tail, a *repetition penalty* above 1 punishes words used before (harmful
-# here: a table must repeat its strokes).
+# where a form must repeat its marks, as a table its strokes).
 # These settings stay the same for every stage of the chain, or the stages could not be compared.
 
 # %%
@@ -50,7 +50,7 @@ model, tokenizer = load_model(merged.path, settings)
 
 # %% [markdown]
 # ### Explanation
-# The function everything else uses: a brief goes in, a script comes out. The *seed* fixes the dice, so that the same
+# The function everything else uses: a brief goes in, an answer comes out. The *seed* fixes the dice, so that the same
 # call gives the same text tomorrow. Texts written together share the dice, so a brief asked alone and in a group can
 # get two texts.
 
@@ -58,38 +58,40 @@ model, tokenizer = load_model(merged.path, settings)
 from lekhai_helpers.measure.evaluation import brief_messages
 
 
-def write_script(brief: str, seed: int = 1) -> str:
+def write_answer(brief, seed: int = 1) -> str:
     """Return the model's answer to one brief."""
     return generate(model, tokenizer, [brief_messages(brief, settings)], settings.decoding, seed)[0].text
 
+
 # %% [markdown]
 # ### Explanation
-# The first brief is the plan's own: a Berger paint ad. Read the answer before you read on.
+# The first brief. Read the answer before you read on.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.prepare.dataset import briefs_of
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
-first = write_script(briefs[0].prompt)
+briefs = briefs_of(settings)
+first = write_answer(briefs[0])
 print(briefs[0].prompt, "", first[:600], sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# Bengali, perhaps even about paint, but is it a script? The contract decides by counting, not by taste.
+# Perhaps even on the subject, but is it what was asked for? The contract decides by counting, not by taste. Its rule
+# stands first.
 
 # %%
-from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.prepare.contracts import expected_of, get_contract
 
-verdict = get_contract(settings.data.contract)(first)
-print("kept the contract:", verdict.ok, *verdict.problems, sep="\n")
+contract = get_contract(settings.data.contract)
+verdict = contract(first, expected_of(briefs[0].expected))
+print(contract.rule, "kept the contract:", verdict.ok, *verdict.problems, sep="\n")
 
 # %% [markdown]
 # ### Key Concepts
 # **Baseline:** the result before you did anything. **Vibe check:** reading a few outputs. It finds the surprises that
 # numbers miss, and proves nothing: it needs the numbers too.
 #
-# *Interview question:* Your fine-tuned model writes good scripts. How do you know training did it? *A good answer:*
+# *Interview question:* Your fine-tuned model writes good answers. How do you know training did it? *A good answer:*
 # the same prompts, settings and seeds were run before, and the difference is larger than chance.
 
 # %% [markdown]
@@ -97,7 +99,7 @@ print("kept the contract:", verdict.ok, *verdict.problems, sep="\n")
 # All evaluation briefs. None of them is in the training data, and they are frozen: every stage gets the same ones.
 
 # %%
-from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
+from lekhai_helpers.measure.evaluation import model_writer, shown_figures, summarize_stage, write_scripts
 
 writer = model_writer(model, tokenizer, settings)
 rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds)
@@ -105,13 +107,15 @@ rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seed
 # %% [markdown]
 # ### Explanation
 # The verdicts go into the **ledger**, the one database of all stages. How to read it: *texts* is how many were
-# written; *valid_tables* is the share that kept the contract, and *_low* and *_high* are the ends of its 95%
-# interval; *stopped* is the share that ended by itself; *mean_tokens* is the mean length. *bengali_share* appears only
-# where some text has a table row.
+# written; then comes the share that kept the contract, under the recipe's own words for it, and *_low* and *_high* are
+# the ends of its 95% interval; *stopped* is the share that ended by itself; *mean_tokens* is the mean length. Other
+# shares are what the contract counts besides, where some text has anything to count.
 
 # %%
-figures = summarize_stage(phase.ledger, "merged", rows)
-figures
+from lekhai_helpers.prepare.contracts import words_of
+
+figures, words = summarize_stage(phase.ledger, "merged", rows), words_of(settings)
+shown_figures(figures, words)
 
 # %% [markdown]
 # ### Explanation

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Is it learning, or learning by heart?
 #
-# **Goal.** Train the model on the scripts, watch it learn, and notice when it begins to memorise.
+# **Goal.** Train the model on the examples, watch it learn, and notice when it begins to memorise.
 #
 # **Needs** `merged_base`, `dataset`, `lora_config`. **Makes** `sft_adapter`: the trained strips.
 
@@ -113,20 +113,23 @@ print(f", expected {memory['estimated_mb']:,.0f} MB")
 
 # %% [markdown]
 # ### Explanation
-# What is a good model? The loss knows the next word, but not the form of the whole script. So at every look we also
+# What is a good model? The loss knows the next word, but not the form of the whole answer. So at every look we also
 # let it answer mock exam questions and count the answers that keep the contract. Where `sft.keep` is `contract`, the
 # weights with the most valid answers are kept.
 
 # %%
 from lekhai_helpers.learn.model import generate
-from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.prepare.contracts import expected_of, get_contract
 
 contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:12]]
+held_to = [expected_of(row.get("expected", "")) for row in validation[:12]]
 looks = []  # the answers at each look
+
 
 def valid_answers(model, tokenizer):
     looks.append(generate(model, tokenizer, asked, settings.decoding, settings.seed))
-    return sum(contract(answer.text).ok for answer in looks[-1]) / len(asked)
+    return sum(contract(answer.text, held).ok for answer, held in zip(looks[-1], held_to, strict=True)) / len(asked)
+
 
 # %% [markdown]
 # ### Explanation
@@ -174,9 +177,9 @@ training_curves(phase.ledger.metrics("06_fine_tuning"))
 
 # %% [markdown]
 # ### Explanation
-# The same in words, and the valid answers at each look. The two need not agree: the loss can be lowest where hardly a
-# table is whole yet. Which weights are kept is the setting `sft.keep`. The answers are few, so a difference of one or
-# two is luck; notebook 07 counts again, with more.
+# The same in words, and the valid answers at each look. The two need not agree: the loss can be lowest where hardly an
+# answer has its form yet. Which weights are kept is the setting `sft.keep`. The answers are few, so a difference of one
+# or two is luck; notebook 07 counts again, with more.
 
 # %%
 print(result.overfitting)
@@ -197,18 +200,20 @@ print(validation[0]["prompt"][-1]["content"], answers[0].text, sep="\n\n")
 # %% [markdown]
 # ### Explanation
 # Does it write, or does it copy? We count runs of eight words that stand exactly so in the textbook, and put the same
-# figure beside it for scripts that people wrote and the model never saw: what this trade repeats anyway.
+# figure beside it for answers that people wrote and the model never saw: what anybody repeats who writes such texts.
 
 # %%
 from lekhai_helpers.measure import memorising
+from lekhai_helpers.prepare.contracts import words_of
 
+words = words_of(settings)
 held_out = validation + load_examples(dataset, "test")
 texts = [
     {"text": answer.text, "prompt": row["prompt"][-1]["content"], "brief_id": row["id"], "seed": number}
     for number, (row, answer) in enumerate(zip(validation[:12], answers, strict=True))
 ]
 copied = memorising.compare(texts, train, held_out, settings)
-print(memorising.in_words(*copied))
+print(memorising.in_words(*copied, words))
 memorising.table(copied)
 
 # %% [markdown]
@@ -218,8 +223,8 @@ memorising.table(copied)
 # %%
 import pandas as pd
 
-scripts = memorising.scripts_by_id(train)
-passages = [passage for row in texts for passage in memorising.copied_passages(row["text"], scripts)]
+learned, kind = memorising.scripts_by_id(train), settings.data.contract
+passages = [found for row in texts for found in memorising.copied_passages(row["text"], learned, contract=kind)]
 passages = sorted(passages, key=lambda passage: -passage.words)
 pd.DataFrame([vars(passage) for passage in passages[:5]], columns=["words", "text", "where"])
 
@@ -267,7 +272,7 @@ table(variants)
 # %%
 from lekhai_helpers.core.plots import lora_comparison
 
-lora_comparison(table(variants))
+lora_comparison(table(variants), words)
 
 # %% [markdown]
 # ### Explanation
@@ -285,7 +290,7 @@ pd.Series(figures).drop(["overfitting", "copied", "valid_answers"]).to_frame("va
 # %% [markdown]
 # ### Explanation
 # The check: it made all its steps or ran out of patience, every loss is a number, and at its best the model foretold
-# scripts it never saw better than before the first step. Then the manifest.
+# answers it never saw better than before the first step. Then the manifest.
 
 # %%
 import math
@@ -294,12 +299,12 @@ import shutil
 seen = [loss for _, loss in result.validation_loss]
 assert result.steps == settings.sft.max_steps or result.out_of_patience, "it ended before its last step"
 assert all(math.isfinite(loss) for loss in seen + [loss for _, loss in result.train_loss])
-assert min(seen) < result.validation_before, "nothing was learned that helps with scripts it never saw"
+assert min(seen) < result.validation_before, "nothing was learned that helps with answers it never saw"
 for leftover in phase.folder.glob("checkpoints*"):
     shutil.rmtree(leftover)
 manifest = phase.finish({"sft_adapter": adapter}, figures)
 
 # %% [markdown]
 # ## What this did not show
-# Whether the scripts are valid and better than before: one answer is a vibe. Notebook 07 counts. Nor whether it copies
+# Whether the answers are sound and better than before: one answer is a vibe. Notebook 07 counts. Nor whether it copies
 # ideas: runs of words are counted, and a story told in other words is not found.

@@ -4,7 +4,8 @@
 # **Goal.** The same briefs, the same settings, the same seeds as in notebook 05, before and after, side by side, with
 # an interval that says how sure we may be.
 #
-# Then two questions more: can a table be *guaranteed*, and at what price? And does the model listen to the tone?
+# Then two questions more: can the form be *guaranteed*, and at what price? And does the model listen to a tone that is
+# asked for? A recipe without a grammar, or without tones, passes over that part with a sentence.
 #
 # **Needs** `sft_adapter` from notebook 06 and `baseline` from notebook 05. **Makes** `refinement`: the comparison.
 
@@ -27,12 +28,14 @@ import json
 
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.prepare.bases import load_pointer
+from lekhai_helpers.prepare.contracts import get_contract, words_of
 
 phase = open_phase("07_refinement", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
 before = json.loads(phase.require("baseline").read_text())["merged"]
-print(phase.opening())
+contract, words = get_contract(settings.data.contract), words_of(settings)
+print(phase.opening(), f"it writes: {words.units}; a sound one is {words.one}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
@@ -50,12 +53,11 @@ model = fold_adapter(model)
 # It answers all the frozen briefs, each once per seed.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.learn.constrained import Bill
-from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.measure.evaluation import model_writer, shown_figures, summarize_stage, write_scripts
+from lekhai_helpers.prepare.dataset import briefs_of
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+briefs = briefs_of(settings)
 bill = Bill()  # stays empty until a grammar is used, further down
 writer = model_writer(model, tokenizer, settings, bill)
 after = write_scripts(writer, briefs, settings, settings.evaluation.seeds)
@@ -63,33 +65,30 @@ figures = summarize_stage(phase.ledger, "sft", after)
 
 # %% [markdown]
 # ### Explanation
-# The Berger brief before fine-tuning, the first 500 characters as the model wrote them.
+# The first brief before fine-tuning, the first 500 characters as the model wrote them.
 
 # %%
 import pandas as pd
-
-from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
 
 pd.set_option("display.max_colwidth", 120)
 print("BEFORE", before[0]["text"][:500], sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# And after. First the verdict, then the rows that could be read, drawn as a table. Only where no row could be read
-# does the raw text stand there instead. A table can be drawn and still break the contract: the lines above say how.
+# And after. First the verdict, then the text as the contract shows it to a reader: as a table where it can be read as
+# one, else as it was written. A table can be drawn and still break the contract: the lines above say how.
 
 # %%
-script, problems = parse_ad_script(after[0]["text"])
-print("AFTER", *(problems or ["the contract is kept"]), sep="\n")
-pd.DataFrame(script.rows, columns=["Visual", "Audio"]) if script.rows else after[0]["text"]
+print("AFTER", *(after[0]["problems"] or ["the contract is kept"]), sep="\n")
+contract.show(after[0]["text"])
 
 # %% [markdown]
 # ### Explanation
-# The figures of the new stage: how many texts are valid tables, how many stopped by themselves, how much of the cells
-# is Bengali.
+# The figures of the new stage: how many texts keep the contract, how many stopped by themselves, how long they are, and
+# what the contract counts besides.
 
 # %%
-pd.Series(figures).to_frame("sft")
+pd.Series(shown_figures(figures, words)).to_frame("sft")
 
 # %% [markdown]
 # ### Explanation
@@ -99,7 +98,7 @@ pd.Series(figures).to_frame("sft")
 # %%
 from lekhai_helpers.core.plots import validity_by_stage
 
-validity_by_stage(phase.ledger.summary())
+validity_by_stage(phase.ledger.summary(), words)
 
 # %% [markdown]
 # ### Explanation
@@ -111,8 +110,9 @@ from lekhai_helpers.measure.evaluation import paired_difference
 
 difference = paired_difference(before, after, settings.seed)
 sure = difference["low"] > 0 or difference["high"] < 0
-words = "a clear difference" if sure else "no difference shown"
-print(f"{difference['difference']:+.0%} valid tables ({difference['low']:+.0%} to {difference['high']:+.0%}): {words}")
+found = "a clear difference" if sure else "no difference shown"
+print(f"{difference['difference']:+.0%} {words.many}", end=" ")
+print(f"({difference['low']:+.0%} to {difference['high']:+.0%}): {found}")
 
 # %% [markdown]
 # ### Explanation
@@ -123,7 +123,7 @@ print(f"{difference['difference']:+.0%} valid tables ({difference['low']:+.0%} t
 from lekhai_helpers.core.plots import paired_by_brief
 from lekhai_helpers.measure.evaluation import valid_by_brief
 
-paired_by_brief(valid_by_brief(before), valid_by_brief(after), ("the merged base", "after fine-tuning"))
+paired_by_brief(valid_by_brief(before), valid_by_brief(after), ("the merged base", "after fine-tuning"), words)
 
 # %% [markdown]
 # ### Key Concepts
@@ -145,17 +145,17 @@ pd.Series(problem_counts(after), name="texts", dtype="int").sort_values(ascendin
 # %% [markdown]
 # ### Explanation
 # The **error gallery**: the five worst texts, each with what code can find wrong in it and the line it stands in.
-# Beside the contract it looks for a table that does not fit the film's length, a brand that is not named, letters of
-# other scripts, repeated rows, and texts cut by the limit. Numbers say how often, only reading says why.
+# Beside the contract's own rule it looks for what the contract can count against the brief, and for texts cut by the
+# limit. Numbers say how often, only reading says why.
 
 # %%
 from lekhai_helpers.measure.gallery import gallery_html, worst
 
-exhibits = worst(after, briefs, n=5)
-gallery_html(exhibits)
+exhibits = worst(after, briefs, n=5, contract=contract.name)
+gallery_html(exhibits, settings.language)
 
 # %% [markdown]
-# ## Tables that cannot break
+# ## A form that cannot break
 #
 # ### Key Concepts
 # **Constrained decoding:** before each token, a grammar strikes out everything that would break the form, and the model
@@ -164,28 +164,31 @@ gallery_html(exhibits)
 # tokens that were struck out. Where it is small, the grammar only confirms what the model meant anyway.
 #
 # *Interview question:* with a grammar all outputs parse. Why fine-tune at all? *A good answer:* a grammar guarantees
-# the form and knows nothing of the content. An untrained model held to it fills the cells with nonsense; the more of
+# the form and knows nothing of the content. An untrained model held to it fills the form with nonsense; the more of
 # the model's probability the grammar has to strike out, the further the text is from what the model would have said.
 
 # %% [markdown]
 # ### Explanation
-# The grammar of the first brief. A header, 3 to 16 rows of two cells, no stroke inside a cell. A cell has at least one
-# Bengali letter or known label, and holds nothing but Bengali script, digits, punctuation, those labels, and of Latin
-# words only those the brief itself uses. Letters stand as code points: `\x{995}` is ক.
+# The grammar of the first brief, as the contract writes it: what may follow what, letter by letter. Letters beyond
+# English stand as code points: `\x{995}` is ক. It may also know words that only this brief brings in. Where a recipe's
+# contract has no grammar, this is said here, and the cells up to the tone test have nothing to show.
 
 # %%
 from lekhai_helpers.measure.evaluation import brief_grammar
 
-grammar = brief_grammar(briefs[0], settings)
-print(grammar.lark[:220], "...", f"Latin words of this brief: {', '.join(grammar.words)}", sep="\n")
+grammar = brief_grammar(briefs[0], settings) if contract.grammar else None
+if grammar:
+    print(grammar.lark[:220], "...", f"words of this brief: {', '.join(grammar.words) or 'none'}", sep="\n")
+else:
+    print(f"the contract {contract.name} has no grammar: its form is learned, not guaranteed")
 
 # %% [markdown]
 # ### Explanation
 # The same rules for llama.cpp, whose language is called GBNF. Notebook 12's files can be held to them as well. There a
-# text may still be cut by the limit of new tokens; here the last tokens are steered, so that a table always ends.
+# text may still be cut by the limit of new tokens; here the last tokens of a table are steered, so that it always ends.
 
 # %%
-print(grammar.gbnf[:220], "...", sep="\n")
+print(grammar.gbnf[:220], "...", sep="\n") if grammar else None
 
 # %% [markdown]
 # ### Explanation
@@ -194,21 +197,22 @@ print(grammar.gbnf[:220], "...", sep="\n")
 
 # %%
 seed = settings.evaluation.seeds[0]
-held = write_scripts(writer, briefs, settings, [seed], constrained=True)
-held_figures = summarize_stage(phase.ledger, "sft+grammar", held)
+held = write_scripts(writer, briefs, settings, [seed], constrained=True) if grammar else []
+held_figures = summarize_stage(phase.ledger, "sft+grammar", held) if held else {}
 
 # %% [markdown]
 # ### Explanation
 # Both ways of writing side by side, on the same briefs and the same seed. The first lines are what the grammar buys.
-# The speed is what it costs in time. The lines after that are where a cost in quality would show: fewer words in a
-# cell, repeated rows, less Bengali.
+# The speed is what it costs in time. The lines after that are where a cost in quality would show: fewer words, more
+# repetition, less of the language.
 
 # %%
 from lekhai_helpers.measure.evaluation import text_figures, text_perplexity
 
-free = [row for row in after if row["seed"] == seed]
-table = pd.DataFrame({"free": text_figures(free), "held to the grammar": text_figures(held)})
-table.loc["perplexity"] = [text_perplexity(model, tokenizer, rows, settings) for rows in (free, held)]
+ways = {"free": [row for row in after if row["seed"] == seed], "held to the grammar": held} if held else {}
+table = pd.DataFrame({way: text_figures(rows, contract.name) for way, rows in ways.items()})
+if held:
+    table.loc["perplexity"] = [text_perplexity(model, tokenizer, rows, settings, briefs) for rows in ways.values()]
 table
 
 # %% [markdown]
@@ -220,10 +224,10 @@ table
 # the tokens chosen because the limit was near.
 
 # %%
-cost = bill.figures()
+cost = bill.figures() if held else {}
 for metric, value in cost.items():
     phase.ledger.summarize("sft+grammar", metric, value, n=bill.tokens)
-pd.Series(cost).to_frame("the price of the grammar")
+pd.Series(cost, dtype="float").to_frame("the price of the grammar")
 
 # %% [markdown]
 # ### Explanation
@@ -232,8 +236,8 @@ pd.Series(cost).to_frame("the price of the grammar")
 
 # %%
 shown = exhibits[0].brief_id if exhibits else briefs[0].id
-text = next(row["text"] for row in held if row["brief_id"] == shown)
-pd.DataFrame(parse_ad_script(text)[0].rows, columns=["Visual", "Audio"])
+text = next((row["text"] for row in held if row["brief_id"] == shown), None)
+contract.show(text) if text else None
 
 # %% [markdown]
 # ## Does it listen to the tone?
@@ -241,13 +245,17 @@ pd.DataFrame(parse_ad_script(text)[0].rows, columns=["Visual", "Audio"])
 # ### Explanation
 # The **tone test**. Each brief is asked for in two tones, and once more in the first tone with other dice. Two texts
 # never share all their words, so the distance of two tones says nothing by itself: it is held against the distance of
-# one tone from itself. Distances run from 0 (the same words as often) to 1 (no word shared).
+# one tone from itself. Distances run from 0 (the same words as often) to 1 (no word shared). Where the recipe names no
+# two tones (`evaluation.tones`), there is nothing to test, and the next cells stay empty.
 
 # %%
 from lekhai_helpers.measure.tone import distances, write_tones
 
-tone_rows = write_tones(writer, briefs[:6], settings.evaluation.tones, settings)
-pd.DataFrame(distances(tone_rows))[["brief_id", "between", "within"]].set_index("brief_id").round(3)
+tones = settings.evaluation.tones
+tone_rows = write_tones(writer, briefs[:6], tones, settings) if tones else []
+print(f"tones: {' / '.join(tones) or 'none in this recipe, so no tone test is made'}")
+apart = pd.DataFrame(distances(tone_rows), columns=["brief_id", "between", "within"])
+apart.set_index("brief_id").round(3)
 
 # %% [markdown]
 # ### Explanation
@@ -259,9 +267,10 @@ pd.DataFrame(distances(tone_rows))[["brief_id", "between", "within"]].set_index(
 # %%
 from lekhai_helpers.measure.tone import tone_test
 
-tone = tone_test(tone_rows, settings.seed)
-print(f"between tones {tone['between']:.3f}, within one {tone['within']:.3f}, difference {tone['difference']:+.3f}")
-print(f"p = {tone['p']:.4f} from {tone['briefs']} briefs (at best {tone['least_p']:.4f}): {tone['words']}")
+tone = tone_test(tone_rows, settings.seed) if tones else {}
+if tone:
+    print(f"between tones {tone['between']:.3f}, within one {tone['within']:.3f}, difference {tone['difference']:+.3f}")
+    print(f"p = {tone['p']:.4f} from {tone['briefs']} briefs (at best {tone['least_p']:.4f}): {tone['words']}")
 
 # %% [markdown]
 # ### Explanation
@@ -272,7 +281,7 @@ print(f"p = {tone['p']:.4f} from {tone['briefs']} briefs (at best {tone['least_p
 # %%
 from lekhai_helpers.measure.tone import tone_words
 
-tone_words(tone_rows)
+tone_words(tone_rows) if tones else None
 
 # %% [markdown]
 # ### Key Concepts
@@ -285,13 +294,15 @@ tone_words(tone_rows)
 # %% [markdown]
 # ### Explanation
 # The check: before and after answered the same briefs (else the paired comparison looked only at those both have), the
-# ledger holds these texts and no older ones, and every text held to the grammar is a valid table that ended by itself.
-# The quality itself is reported, not asserted: a result is a result.
+# ledger holds these texts and no older ones, and every text held to the grammar keeps the contract (a table also ended
+# by itself). The quality itself is reported, not asserted: a result is a result.
 
 # %%
 assert {row["brief_id"] for row in before} == {row["brief_id"] for row in after}, "run notebook 05 again"
 assert list(phase.ledger.responses("sft")["text"]) == [row["text"] for row in after], "the ledger holds other texts"
-assert len(held) == len(briefs) and all(row["ok"] and row["stopped"] for row in held)
+must_end = bool(grammar and grammar.header)  # a table is steered to its end; another text may be cut by the limit
+assert len(held) == (len(briefs) if grammar else 0)
+assert all(row["ok"] and row["stopped"] for row in held if row["stopped"] or must_end)
 
 # %% [markdown]
 # ### Explanation
@@ -309,6 +320,6 @@ manifest = phase.finish({"refinement": refinement}, {"sft": figures, "sft+gramma
 
 # %% [markdown]
 # ## What this did not show
-# Whether the ads are any *good*. A valid table can be dull, and a table held to a grammar can be valid nonsense.
-# Notebook 11 looks at that. The price of the grammar was measured with one seed. And settings were tried out on
+# Whether the answers are any *good*. A sound form can be dull, and a text held to a grammar can be nonsense in good
+# form. Notebook 11 looks at that. The price of the grammar was measured with one seed. And settings were tried out on
 # development briefs, so this exam is a little kind; notebook 12 has fresh ones.

@@ -1,7 +1,7 @@
 # %% [markdown]
-# # Can it learn to prefer the better script?
+# # Can it learn to prefer the better answer?
 #
-# **Goal.** So far the model imitated. Now it gets pairs, a better and a worse script for the same brief, and learns to
+# **Goal.** So far the model imitated. Now it gets pairs, a better and a worse answer to the same brief, and learns to
 # lean towards the better one. Then we decide by a rule whether to keep the result.
 #
 # **Needs** `sft_adapter`, `merged_base`, `dataset`, `refinement`, `exported_model`. **Makes** `kept_adapter` and
@@ -26,16 +26,18 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.learn.preference import check_method
 from lekhai_helpers.prepare.bases import load_pointer
+from lekhai_helpers.prepare.contracts import words_of
 
 phase = open_phase("10_preference_alignment", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 check_method(settings)
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
-print(phase.opening())
+words = words_of(settings)
+print(phase.opening(), f"it writes: {words.units}; a sound one is {words.one}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How long a row may be. A curator's scripts (for KTO) may be as long as the model can read; our own pairs keep to the
+# How long a row may be. A curator's texts (for KTO) may be as long as the model can read; our own pairs keep to the
 # length that notebook 03 chose.
 
 # %%
@@ -75,7 +77,7 @@ model, tokenizer = load_model(base.path, settings, adapter=adapter)
 # **DPO** (direct preference optimization, Rafailov et al. 2023): make the better answer more likely and the worse one
 # less likely, compared with a frozen copy of the model (the *reference*), so that it does not run away.
 # **Policy:** the model being trained. **Margin:** how much more the policy prefers the better side than the reference.
-# **KTO** (Ethayarajh et al. 2024) learns from single scripts with a thumb up or down, as a curator gives them.
+# **KTO** (Ethayarajh et al. 2024) learns from single texts with a thumb up or down, as a curator gives them.
 # **ORPO** (Hong et al. 2024) needs no reference. Both are a setting away: `dpo.method`.
 #
 # *Interview question:* Why not take random bad text as the worse side? *A good answer:* the model can already tell
@@ -83,11 +85,11 @@ model, tokenizer = load_model(base.path, settings, adapter=adapter)
 
 # %% [markdown]
 # ### Explanation
-# The pairs. The better side is always a script from the training rows. The worse side is mostly what the model itself
-# writes for the same brief today; a few are the good script with one planted defect. Both sides must have about as many
-# tokens: a sample that is too long is cut at the end of the row that comes nearest, one that does not fit is drawn once
-# more, and what still does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of the
-# pairs.
+# The pairs. The better side is always an answer from the training rows. The worse side is mostly what the model itself
+# writes for the same brief today; a few are the good answer with one planted defect. Both sides must have about as many
+# tokens: a sample that is too long is cut at the end of the line that comes nearest, one that does not fit is drawn
+# once more, and what still does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of
+# the pairs.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -156,7 +158,7 @@ log = align(model, tokenizer, material, settings, phase.folder / "dpo", phase.le
 # %%
 from lekhai_helpers.core.plots import reward_curves
 
-reward_curves(phase.ledger.metrics("10_preference_alignment"))
+reward_curves(phase.ledger.metrics("10_preference_alignment"), words)
 
 # %% [markdown]
 # ### Key Concepts
@@ -177,7 +179,7 @@ reward_curves(phase.ledger.metrics("10_preference_alignment"))
 # %%
 from lekhai_helpers.learn.alarms import log_alarms
 
-alarms = log_alarms(log, settings.dpo)
+alarms = log_alarms(log, settings.dpo, words)
 print(*alarms, sep="\n")
 
 # %% [markdown]
@@ -185,13 +187,13 @@ print(*alarms, sep="\n")
 # The new strips are saved, once alone and once added into the base, and the briefs are read again.
 
 # %%
-from lekhai_helpers.measure.evaluation import model_writer, summarize_stage, write_scripts
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.measure.evaluation import model_writer, shown_figures, summarize_stage, write_scripts
+from lekhai_helpers.prepare.dataset import briefs_of
 from lekhai_helpers.ship.export import save_adapter, save_merged_16bit
 
 new_adapter = save_adapter(model, tokenizer, phase.folder / "adapter")
 new_model = save_merged_16bit(model, tokenizer, phase.folder / "merged")
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+briefs = briefs_of(settings)
 
 # %% [markdown]
 # ### Explanation
@@ -212,45 +214,45 @@ after = summarize_stage(phase.ledger, "dpo", rows)
 # %%
 phase.require("refinement")
 before = phase.figures("07_refinement")["sft"]
-pd.DataFrame({"sft": before, "dpo": after}).round(3)
+pd.DataFrame({"sft": shown_figures(before, words), "dpo": shown_figures(after, words)}).round(3)
 
 # %% [markdown]
 # ### Explanation
-# Two more alarms, over what is written: did the texts grow or shrink, and are fewer of them valid tables? All five go
-# into the ledger.
+# Two more alarms, over what is written: did the texts grow or shrink, and do fewer of them keep the contract? All five
+# go into the ledger.
 
 # %%
 from lekhai_helpers.learn.alarms import drift_alarms, write_alarms
 
-alarms += drift_alarms(before, after)
+alarms += drift_alarms(before, after, words)
 write_alarms(phase.ledger, alarms)
 print(*alarms[-2:], sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# Text against text: for each brief and seed the old and the new script are compared by what can be counted, and the
-# first fact that differs decides: valid for the film's length, a valid table at all, the brand named, no row twice,
-# clearly more Bengali letters. The *sign test* says how often a result as lopsided as this would come by chance alone.
+# Text against text: for each brief and seed the old and the new answer are compared by what can be counted, and the
+# first fact that differs decides; the contract says which facts, and in which order. The table below shows which of
+# them decided how often. The *sign test* says how often a result as lopsided as this would come by chance alone.
 
 # %%
-from lekhai_helpers.measure.pairwise import compare
+from lekhai_helpers.measure.pairwise import compare, counting
 
-comparison = compare(phase.ledger.responses("sft"), rows, briefs)
+comparison = compare(phase.ledger.responses("sft"), rows, briefs, counting(settings.data.contract))
 phase.ledger.summarize("dpo", "won against sft", comparison.share, n=comparison.decided, note=comparison.sentence)
 print(comparison.sentence)
 pd.DataFrame(comparison.decisions).groupby(["better", "why"]).size().to_frame("texts")
 
 # %% [markdown]
 # ### Explanation
-# The verdict, by a rule written before: keep the new strips only if no fewer tables are valid, the comparison does not
-# favour the fine-tuned model (*sft*), at most 5 texts in 100 fewer stop by themselves, and the length did not drift by
-# more than 15%. Otherwise the fine-tuned model goes on. KEEP means "no harm found on these briefs", not "people like it
-# better", and a difference of a few texts may be chance. Both endings are fine.
+# The verdict, by a rule written before: keep the new strips only if no fewer texts keep the contract, the comparison
+# does not favour the fine-tuned model (*sft*), at most 5 texts in 100 fewer stop by themselves, and the length did not
+# drift by more than 15%. Otherwise the fine-tuned model goes on. KEEP means "no harm found on these briefs", not
+# "people like it better", and a difference of a few texts may be chance. Both endings are fine.
 
 # %%
 from lekhai_helpers.measure.pairwise import verdict
 
-keep, reasons = verdict(before, after, comparison)
+keep, reasons = verdict(before, after, comparison, words)
 print("KEEP: the aligned model goes on" if keep else "DROP: the fine-tuned model goes on", *reasons, sep="\n")
 
 # %% [markdown]
@@ -291,6 +293,6 @@ manifest = phase.finish(outputs, figures)
 
 # %% [markdown]
 # ## What this did not show
-# That people prefer the new scripts. The better side was "written by us", not "liked by the audience"; real
+# That people prefer the new texts. The better side was "written by us", not "liked by the audience"; real
 # preferences come from real readers, whose thumbs KTO can learn from. And what was compared is what can be counted:
-# a dull script and a witty one are a tie here.
+# a dull answer and a witty one are a tie here.

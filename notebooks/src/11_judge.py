@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Who says that a script is good?
+# # Who says that an answer is good?
 #
 # **Goal.** Count what code can count; let judges grade the rest, but only after they have been judged themselves; and
 # look inside the model: do safe and unsafe wishes lie apart in it, before and after training?
@@ -23,12 +23,13 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 # %%
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.prepare.bases import load_pointer
+from lekhai_helpers.prepare.contracts import words_of
 
 phase = open_phase("11_judge", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 base, adapter = load_pointer(phase.require("merged_base")), load_pointer(phase.require("kept_adapter"))
-kept = phase.figures("10_preference_alignment")["kept"]
-print(phase.opening(), f"kept stage: {kept}", sep="\n")
+kept, words = phase.figures("10_preference_alignment")["kept"], words_of(settings)
+print(phase.opening(), f"kept stage: {kept}; it writes {words.units}, by {words.group}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
@@ -37,10 +38,9 @@ print(phase.opening(), f"kept stage: {kept}", sep="\n")
 # would not show what the model can do by itself.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
-from lekhai_helpers.prepare.dataset import load_briefs, load_rows
+from lekhai_helpers.prepare.dataset import briefs_of, load_rows
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+briefs = briefs_of(settings)
 responses = phase.ledger.responses()
 known = responses["brief_id"].isin([brief.id for brief in briefs])
 known &= ~responses["stage"].isin(["sft+grammar", "quantized"])
@@ -51,16 +51,16 @@ responses["stage"].value_counts().to_frame("texts")
 # ## What needs no judge
 #
 # ### Explanation
-# Is the table valid, does its length fit the film, is the brand named, how much is Bengali, is anything repeated, does
-# the last row call to action? Code counts this the same way every day. Each number is a share or mean from 0 to 1.
-# Read *valid_table* first: a text without any table repeats no row, so it gets 1 for *no_repeated_rows*, which is no
-# merit. *bengali_share* looks only into cells and is 0 without a table; notebook 07 leaves such texts out, so the two
-# figures may differ.
+# What code can count about an answer beside its brief, it counts the same way every day. The rows below are what the
+# contract of this recipe counts; each number is a share or mean from 0 to 1. Read the first row before the others: it
+# is the contract itself, and a text that breaks it can get a 1 further down for having nothing that could go wrong
+# there, which is no merit. What notebook 07 leaves out of a mean as not countable may stand here as 0, so the two can
+# differ.
 
 # %%
 from lekhai_helpers.measure.counting import counted_table
 
-counted = counted_table(responses, briefs)
+counted = counted_table(responses, briefs, settings.data.contract)
 by_stage = counted.pivot_table(index="criterion", columns="stage", values="score", sort=False)
 by_stage.round(2)
 
@@ -83,7 +83,7 @@ comparisons.differences_table(counted, before, seed=settings.seed).round(2)
 # **LLM-as-a-judge:** a language model grades the texts of another one, or of its own kind. Usually the judge is the
 # larger of the two; of those that come along here none is, for both stand on the very base the writer grew from.
 # **Rubric:** the marking scheme, with words for some marks, so that a 7 means the same twice. **Audit of a judge:**
-# pairs whose better side is known, because the worse side is the same script with one planted fault. Who cannot tell
+# pairs whose better side is known, because the worse side is the same text with one planted fault. Who cannot tell
 # these apart need not be asked about the rest.
 #
 # *Interview question:* What is wrong with an LLM judge? *A good answer:* it likes long answers, the first of two, and
@@ -95,33 +95,35 @@ comparisons.differences_table(counted, before, seed=settings.seed).round(2)
 # The rubric of this recipe, as a judge would read it: marks from 1 to 10, with words for 1, 4, 7 and 10.
 
 # %%
-for name, words in settings.judge.criteria.items():
-    print(f"{name}: {words}\n")
+for name, anchors in settings.judge.criteria.items():
+    print(f"{name}: {anchors}\n")
 
 # %% [markdown]
 # ## Three judges
 #
 # ### Explanation
 # The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how near
-# the words are to what the embedded base finds as likely as the training scripts (too likely is as bad as too
-# unlikely), and less where much is repeated or not Bengali. *Structure* and *adherence* are counted, so a high mark for
-# structure means that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read
-# the training rows only. Of *ideas* it has no measure, so it is not asked for one. It reads the texts to be graded, of
-# each stage the first `judge.outputs_per_stage` in the order of the briefs, and both sides of the audit's pairs.
+# the words are to what the embedded base finds as likely as the training texts (too likely is as bad as too unlikely),
+# and less where much is repeated. What else it measures is counted as the contract says, so a high mark for structure
+# means that the form is kept, not that the content is good. *Tone* comes from a small classifier that has read the
+# training rows only, where these name tones. Of *ideas* it has no measure, so it is not asked for one. It reads the
+# texts to be graded, of each stage the first `judge.outputs_per_stage` in the order of the briefs, and both sides of
+# the audit's pairs.
 #
-# Every mark is a place among the training scripts: 4 to 10 inside their range, 1 to 3 outside. Mind the yardstick: the
-# tuned model learned from these same scripts, so if it copied them it would score well.
+# Every mark is a place among the training texts: 4 to 10 inside their range, 1 to 3 outside. Mind the yardstick: the
+# tuned model learned from these same texts, so if it copied them it would score well.
 
 # %%
-from lekhai_helpers.measure.judge_audit import load_pairs
+from lekhai_helpers.measure.judge_audit import audit_material
 from lekhai_helpers.measure.likelihood_judge import likelihood_judge
 from lekhai_helpers.prepare.bases import embedded_base
 
-pairs = load_pairs(data_file(settings.judge.audit_file))
+rows_of_file = load_rows(phase.require("dataset"))
+pairs, example = audit_material(settings, rows_of_file)
 chosen = responses.groupby("stage", sort=False).head(settings.judge.outputs_per_stage)
-first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
+first_judge = likelihood_judge(rows_of_file, embedded_base(), settings.data)
 first_judge.read_ahead([*chosen["text"], *(side for pair in pairs for side in (pair.better, pair.worse))])
-print(first_judge.tone_skill.sentence if first_judge.tone_skill else "too few tones to learn from")
+print(f"it measures {', '.join(first_judge.measures)}", getattr(first_judge.tone_skill, "sentence", ""), sep="\n")
 
 # %% [markdown]
 # ### Explanation
@@ -130,7 +132,7 @@ print(first_judge.tone_skill.sentence if first_judge.tone_skill else "too few to
 # %%
 from lekhai_helpers.measure import memorising
 
-print(memorising.in_words(*phase.figures("06_fine_tuning")["copied"]))
+print(memorising.in_words(*phase.figures("06_fine_tuning")["copied"], words))
 
 # %% [markdown]
 # ### Explanation
@@ -149,10 +151,13 @@ print("configured judge:", third_judge.name if third_judge else "none; the two j
 # ## The judges are judged
 #
 # ### Explanation
-# The audit, before any score is shown. Each judge gets pairs of a good script and the same script with one planted
-# fault, in both orders. It passes where it finds the better side clearly more often than a coin, changes at most three
-# choices in ten when the order changes, and uses more than two different marks. The first judge takes all pairs. It
-# marks each text alone and compares the marks, so the order cannot change its choice: 0 flips are no merit of it.
+# The audit, before any score is shown. Each judge gets pairs of a good text and the same text with one planted fault,
+# in both orders. The pairs come from a file where the recipe brings one; else the faults that the contract knows are
+# planted in training rows; those are the very faults that code counts, so the first judge finds them by construction,
+# and its pass then says little. It passes where it finds the better side clearly more often than a coin, changes at
+# most three choices in ten when the order changes, and uses more than two different marks. The first judge takes all
+# pairs. It marks each text alone and compares the marks, so the order cannot change its choice: 0 flips are no merit of
+# it.
 
 # %%
 from lekhai_helpers.measure.judge import family_of
@@ -181,9 +186,10 @@ from lekhai_helpers.measure.local_judge import CONTEXT, local_judge
 
 def ask_small_judge(server):
     began = time.monotonic()
-    judge = local_judge(server.address, "Gemma 3 270M", sha256(gguf), criteria, cache_folder() / "judge")
+    judge = local_judge(server.address, "Gemma 3 270M", sha256(gguf), settings.judge, cache_folder() / "judge", example)
     found = audit(judge, pairs, criteria, settings.judge.audit_pairs, settings.seed, writer_family=writer)
     return found, grade_all(judge, some, criteria, briefs=briefs), judge.usage, time.monotonic() - began
+
 
 # %% [markdown]
 # ### Explanation
@@ -242,7 +248,7 @@ pd.DataFrame(overall).T
 
 # %% [markdown]
 # ### Explanation
-# Only now a mark is shown. One script, graded by the first judge, with its reasons. A judge is asked only for the
+# Only now a mark is shown. One text, graded by the first judge, with its reasons. A judge is asked only for the
 # criteria it has a measure of (a talking one has a word on each).
 
 # %%
@@ -282,8 +288,8 @@ for name, rows in verdicts.items():
 # %% [markdown]
 # ### Explanation
 # The leading judge's mean marks by stage and criterion, each with its interval over briefs, and how many texts were
-# scored of how many asked. Hold them against the audit, and against what you know: where a stage that writes no table
-# has as high a mark for tone as a trained one, that mark says little here.
+# scored of how many asked. Hold them against the audit, and against what you know: where a stage that keeps no form
+# has as high a mark for its tone or voice as a trained one, that mark says little here.
 
 # %%
 said = phase.ledger.verdicts().query("judge == @leader and stage in @stages")
@@ -300,27 +306,27 @@ print(comparisons.in_words(found) if found else "nothing to compare", *told, sep
 
 # %% [markdown]
 # ### Explanation
-# The heatmap of the kept stage: industries down, criteria across; *n* counts texts, grey means that nothing was scored.
-# Texts of one brief with different seeds are not independent: n=3 can be one brief asked three times. Where the judge
-# failed its audit, the sentence above the picture says so.
+# The heatmap of the kept stage: the recipe's groups down, criteria across; *n* counts texts, grey means that nothing
+# was scored. Texts of one brief with different seeds are not independent: n=3 can be one brief asked three times. Where
+# the judge failed its audit, the sentence above the picture says so.
 
 # %%
 from lekhai_helpers.core.plots import heatmap
 from lekhai_helpers.measure.judge import heatmap_table
 
-industries = {brief.id: brief.industry for brief in briefs}
-means, numbers = heatmap_table(said.query("stage == @kept"), industries)
-print(audits[leader].sentence)
-heatmap(means, numbers)
+groups = {brief.id: brief.industry for brief in briefs}
+means, numbers = heatmap_table(said.query("stage == @kept"), groups)
+print(f"{words.groups} down. {audits[leader].sentence}")
+heatmap(means, numbers, words=words)
 
 # %% [markdown]
 # ### Explanation
-# The industries where more data is needed: too few texts, or low marks. More data is one possible remedy, a hard brief
+# The groups where more data is needed: too few texts, or low marks. More data is one possible remedy, a hard brief
 # another reason. Read the texts before you buy data.
 
 # %%
-needs = comparisons.needs_data(means, numbers, low=4, industries=sorted(set(industries.values())))
-print("every industry is on it, so the list picks out none" if len(needs) == len(set(industries.values())) else "")
+needs = comparisons.needs_data(means, numbers, 4, industries=sorted(set(groups.values())), group=words.group)
+print(f"every {words.group} is on it, so the list picks out none" if len(needs) == len(set(groups.values())) else "")
 pd.DataFrame(needs)
 
 # %% [markdown]
@@ -484,10 +490,12 @@ aqi_clusters(picture(states, prompts, pooling))
 # numbers it might have written, by their probability; where an endpoint gives no probabilities, the number written.
 # Inside and outside need not agree.
 
+
 # %%
 def both_stages(rows):
     table = pd.DataFrame(rows)
     return comparisons.means_table(table[table["stage"].isin([before, kept])], settings.seed)
+
 
 for name, rows in verdicts.items():
     means_of = sum(row["how"] == "expectation" for row in rows)
@@ -530,7 +538,7 @@ manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json"
 
 # %% [markdown]
 # ## What this did not show
-# That the judges know good advertising: they were tested on planted faults, not on taste, and four of the six faults
-# are such that the same code can count them. A high mark of the first judge says "like the training scripts", whatever
-# they are worth. No person has marked these scripts unless you did. And lying apart inside is not the same as behaving
+# That the judges know good writing: they were tested on planted faults, not on taste, and most of those faults are such
+# that the same code can count them. A high mark of the first judge says "like the training texts", whatever they are
+# worth. No person has marked these texts unless you did. And lying apart inside is not the same as behaving
 # well: AQI reads states, it does not watch what a model does.

@@ -3,14 +3,15 @@
 Most tests feed random scores instead of a model's: thousands of tokens in a second, and wilder than any model.
 """
 
+import re
 import shutil
 from collections import Counter
 
 import pytest
 
-from lekhai_helpers.learn.constrained import Bill, table_processors
+from lekhai_helpers.learn.constrained import Bill, grammar_processors, table_processors
 from lekhai_helpers.learn.table_text import ConstraintError, TableText, read_vocabulary, shortest_parts
-from lekhai_helpers.prepare.contracts import get_contract, get_grammar
+from lekhai_helpers.prepare.contracts import Grammar, get_contract, get_grammar
 from lekhai_helpers.prepare.contracts.grammar import HEADER
 
 ASKED = ["রং নিয়ে লিখুন", "একটা witty script", "spoken English-এর ad", "V-Guard নিয়ে internationalisation"]
@@ -149,6 +150,22 @@ def test_a_token_that_breaks_the_grammar_is_an_error_and_not_a_broken_table(voca
     text = TableText(vocabulary, GRAMMARS[0], 6)
     with pytest.raises(ConstraintError, match="breaks the grammar"):
         text.take(vocabulary.pieces.index(b"z"))
+
+
+def test_a_grammar_of_no_table_is_kept_without_steering_and_ends_where_it_may(vocabulary):
+    """The steering counts strokes: JSON has none, and was taken for a table whose header never came."""
+    import torch
+
+    grammar = Grammar('start: "{" /[a-c]{1,20}/ "}"\n', "")
+    make = grammar_processors(vocabulary, [grammar] * 3, 60, Bill())
+    (processor,) = make(0, 3)
+    ids, torch_seed = torch.zeros((3, 2), dtype=torch.long), torch.Generator().manual_seed(1)
+    for _ in range(60):
+        scores = processor(ids, torch.rand((3, len(vocabulary.pieces)), generator=torch_seed))
+        ids = torch.cat([ids, scores.argmax(1, keepdim=True)], 1)
+    written = [b"".join(vocabulary.pieces[token] for token in row[2:].tolist()).decode() for row in ids]
+    assert all(re.fullmatch(r"\{[a-c]{1,20}\}", text) for text in written)
+    assert processor.bill.steered == 0 and all(text.done for text in processor.texts)
 
 
 def test_a_tokenizer_read_wrongly_is_refused(make_tokenizer):

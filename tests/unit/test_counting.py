@@ -1,7 +1,8 @@
 """What code can count is counted, and what is missing is counted as missing."""
 
-from lekhai_helpers.measure.counting import counted, counted_table
+from lekhai_helpers.measure.counting import counted_table
 from lekhai_helpers.measure.judge import heatmap_table
+from lekhai_helpers.prepare.contracts.ad_script_counts import counted
 from lekhai_helpers.prepare.dataset import Brief
 
 RESPONSE = {"stage": "sft", "brief_id": "b1", "seed": 1, "prompt": "চায়ের বিজ্ঞাপন", "text": "| ক | খ |"}

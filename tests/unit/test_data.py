@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from lekhai_helpers.core.recipe import data_file, resolve
-from lekhai_helpers.measure.counting import counted
 from lekhai_helpers.prepare.checks import EXEMPT_BRANDS, check_briefs, check_file
 from lekhai_helpers.prepare.contracts.ad_script import check, parse_ad_script
+from lekhai_helpers.prepare.contracts.ad_script_counts import counted
 from lekhai_helpers.prepare.dataset import Brief, load_briefs, report, split
 
 SETTINGS = resolve("lekhai", "cpu")

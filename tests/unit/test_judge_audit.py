@@ -76,7 +76,7 @@ def test_a_judge_that_likes_length_is_found_out():
     correlation, n = figures.length_correlation(found.answers)
     assert correlation > 0.9 and n == 60
     assert not found.passed
-    assert any("scores longer scripts higher" in warning for warning in found.warnings)
+    assert any("scores longer texts higher" in warning for warning in found.warnings)
     assert any(f"chooses the longer side in {wins} of {pairs} pairs" in warning for warning in found.warnings)
 
 

@@ -15,8 +15,9 @@ from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.learn.likelihood import Reading
 from lekhai_helpers.measure.judge import grade_all, pairwise, rubric_of
 from lekhai_helpers.measure.likelihood_judge import MEASURED, LikelihoodJudge, gold_scripts
-from lekhai_helpers.measure.rubric_figures import adherence, cells_text, common_stems, structure
+from lekhai_helpers.measure.rubric_figures import cells_text, common_stems
 from lekhai_helpers.prepare.contracts.ad_script import AdScript
+from lekhai_helpers.prepare.contracts.ad_script_rubric import adherence, structure
 from lekhai_helpers.prepare.dataset import Brief, load_table, split
 
 SETTINGS = resolve("lekhai", "cpu")

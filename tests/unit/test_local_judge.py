@@ -13,7 +13,8 @@ from lekhai_helpers.measure.local_judge import local_judge, local_wording
 from lekhai_helpers.prepare.contracts.ad_script import check
 from lekhai_helpers.prepare.dataset import Brief
 
-CRITERIA = resolve("lekhai", "cpu").judge.criteria
+JUDGE = resolve("lekhai", "cpu").judge
+CRITERIA = JUDGE.criteria
 BRIEF = Brief("b", "চা", "শান্ত", 15, "ধোঁয়াতলা", "চা", "ধোঁয়াতলা চায়ের ছবি")
 SCRIPT = "| Visual | Audio |\n|---|---|\n| চা | ভিও: চা |"
 
@@ -46,7 +47,7 @@ def server():
 
 
 def judge_at(server, cache=None, weights="sum-1"):
-    return local_judge(f"http://127.0.0.1:{server.server_port}", "gemma-3-270m", weights, CRITERIA, cache)
+    return local_judge(f"http://127.0.0.1:{server.server_port}", "gemma-3-270m", weights, JUDGE, cache)
 
 
 def test_it_is_a_judge_like_any_other_and_says_its_family(server):
@@ -76,7 +77,7 @@ def test_no_reason_is_asked_for_and_the_answer_is_short(server):
 
 def test_a_second_run_on_another_port_asks_nothing_again(server, tmp_path):
     judge_at(server, tmp_path).grade(SCRIPT, BRIEF, CRITERIA)
-    elsewhere = local_judge("http://127.0.0.1:9/v1", "gemma-3-270m", "sum-1", CRITERIA, tmp_path)
+    elsewhere = local_judge("http://127.0.0.1:9/v1", "gemma-3-270m", "sum-1", JUDGE, tmp_path)
     assert all(score.status == "scored" for score in elsewhere.grade(SCRIPT, BRIEF, CRITERIA))
     judge_at(server, tmp_path, weights="sum-2").grade(SCRIPT, BRIEF, CRITERIA)
     assert len(server.requests) == 2
@@ -92,12 +93,12 @@ def test_an_answer_is_kept_under_the_form_that_was_sent(server, tmp_path, monkey
 
 
 def test_a_server_that_is_gone_is_a_failed_verdict():
-    scores = local_judge("http://127.0.0.1:9", "gemma-3-270m", "w", CRITERIA).grade(SCRIPT, BRIEF, CRITERIA)
+    scores = local_judge("http://127.0.0.1:9", "gemma-3-270m", "w", JUDGE).grade(SCRIPT, BRIEF, CRITERIA)
     assert {score.status for score in scores} == {"failed"}
 
 
 def test_the_examples_use_the_scale_and_each_side():
-    wording = local_wording(CRITERIA)
+    wording = local_wording(JUDGE)
     answers = [json.loads(m["content"]) for m in wording.grading_examples if m["role"] == "assistant"]
     assert all(list(answer) == list(CRITERIA) for answer in answers)
     marks = {part["score"] for answer in answers for part in answer.values()}
@@ -107,7 +108,7 @@ def test_the_examples_use_the_scale_and_each_side():
 
 
 def test_the_good_example_is_a_good_script_and_the_broken_one_is_not():
-    questions = [json.loads(m["content"]) for m in local_wording(CRITERIA).grading_examples if m["role"] == "user"]
+    questions = [json.loads(m["content"]) for m in local_wording(JUDGE).grading_examples if m["role"] == "user"]
     assert [check(question["script"]).ok for question in questions] == [True, False, True]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.learn import pairs as module
-from lekhai_helpers.learn.defects import DEFECTS, plant_defect
+from lekhai_helpers.learn.defects import plant_defect
 from lekhai_helpers.learn.model import Generation
 from lekhai_helpers.learn.pairs import (
     NO_DEFECT,
@@ -28,6 +28,7 @@ from lekhai_helpers.learn.pairs import (
     save_rows,
 )
 from lekhai_helpers.prepare.contracts.ad_script import AdScript, check, parse_ad_script
+from lekhai_helpers.prepare.contracts.ad_script_faults import DEFECTS
 from lekhai_helpers.prepare.dataset import load_table
 
 ROWS = [(f"দৃশ্য {letter}", f"ভিও: কথা {letter}") for letter in "কখগঘঙচ"]
@@ -39,7 +40,7 @@ TEXT = SCRIPT.to_markdown()
 
 
 def test_a_lost_cell_breaks_one_row_and_no_other():
-    versions = DEFECTS["a row lost a cell"](SCRIPT)
+    versions = DEFECTS["a row lost a cell"](TEXT)
     assert len(set(versions)) == len(ROWS)
     for text in versions:
         script, problems = parse_ad_script(text)
@@ -49,12 +50,12 @@ def test_a_lost_cell_breaks_one_row_and_no_other():
 
 
 def test_a_missing_ending_takes_the_last_row_and_leaves_a_valid_table():
-    (text,) = DEFECTS["the ending is missing"](SCRIPT)
+    (text,) = DEFECTS["the ending is missing"](TEXT)
     assert parse_ad_script(text) == (AdScript(ROWS[:-1]), []) and check(text).ok
 
 
 def test_a_repeated_row_stands_right_after_itself():
-    versions = DEFECTS["a row is repeated"](SCRIPT)
+    versions = DEFECTS["a row is repeated"](TEXT)
     assert len(set(versions)) == len(ROWS) - 1
     for text in versions:
         script, problems = parse_ad_script(text)
@@ -64,7 +65,7 @@ def test_a_repeated_row_stands_right_after_itself():
 
 
 def test_swapped_columns_keep_every_word_and_the_header():
-    (text,) = DEFECTS["the columns are swapped"](SCRIPT)
+    (text,) = DEFECTS["the columns are swapped"](TEXT)
     assert parse_ad_script(text) == (AdScript([(audio, visual) for visual, audio in ROWS]), [])
     assert text.startswith("| Visual | Audio |\n|---|---|\n")
 
@@ -73,7 +74,7 @@ def test_a_planted_defect_is_named_differs_and_can_be_had_again():
     seen = set()
     for seed in range(40):
         text, name = plant_defect(TEXT, random.Random(seed))
-        assert text in DEFECTS[name](SCRIPT) and text != TEXT
+        assert text in DEFECTS[name](TEXT) and text != TEXT
         assert (text, name) == plant_defect(TEXT, random.Random(seed))
         seen.add(name)
     assert seen == set(DEFECTS)
@@ -81,7 +82,7 @@ def test_a_planted_defect_is_named_differs_and_can_be_had_again():
 
 @pytest.mark.parametrize("text", ["কোনো টেবিল নেই", AdScript(ROWS[:1]).to_markdown()])
 def test_a_text_that_is_no_script_gets_no_defect(text):
-    with pytest.raises(ValueError, match="no script"):
+    with pytest.raises(ValueError, match="not a valid table"):
         plant_defect(text, random.Random(1))
 
 

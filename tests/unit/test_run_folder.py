@@ -180,10 +180,11 @@ ONLY_SHOWN = {
     "03_data": {"evaluation"},
     "05_vibe_check": {"data"},
     "06_fine_tuning": {"decoding", "evaluation", "system_prompt"},
-    "07_refinement": {"seed", "system_prompt"},
+    "07_refinement": {"seed", "system_prompt", "data", "language"},
     "08_export": {"decoding", "evaluation", "system_prompt"},
     "09_integration": {"system_prompt"},
-    "10_preference_alignment": {"system_prompt"},
+    "10_preference_alignment": {"system_prompt", "data"},
+    "11_judge": {"data"},
 }
 
 

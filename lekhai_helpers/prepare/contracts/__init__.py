@@ -4,19 +4,35 @@ A contract may have a grammar too, by which a decoder keeps it while it writes: 
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
-from lekhai_helpers.prepare.contracts.base import Contract, Verdict, get_contract
+from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.core.words import Words
+from lekhai_helpers.prepare.contracts.base import Contract, Share, Verdict, expected_of, get_contract, known_contracts
 from lekhai_helpers.prepare.contracts.grammar import Grammar
 
-__all__ = ["Contract", "Grammar", "Verdict", "get_contract", "get_grammar"]
+__all__ = [
+    "Contract",
+    "Grammar",
+    "Share",
+    "Verdict",
+    "expected_of",
+    "get_contract",
+    "get_grammar",
+    "known_contracts",
+    "words_of",
+]
 
-_GRAMMARS = {"ad_script": ("lekhai_helpers.prepare.contracts.grammar", "ad_script_grammar")}
+
+def words_of(settings: Settings) -> Words:
+    """Return the words of a recipe, for plots, verdicts and the report."""
+    contract = get_contract(settings.data.contract)
+    return Words(settings.data.unit, contract.one, contract.many, settings.data.group)
 
 
 def get_grammar(name: str) -> Callable[[str], Grammar]:
     """Return what makes a contract's grammar out of the text of a brief. Raises KeyError with the known names."""
-    if name not in _GRAMMARS:
-        raise KeyError(f"the contract {name!r} has no grammar; those with one: {', '.join(sorted(_GRAMMARS))}")
-    module, function = _GRAMMARS[name]
-    return getattr(import_module(module), function)
+    grammar = get_contract(name).grammar if name in known_contracts() else None
+    if grammar is None:
+        having = [other for other in known_contracts() if get_contract(other).grammar is not None]
+        raise KeyError(f"the contract {name!r} has no grammar; those with one: {', '.join(having)}")
+    return grammar

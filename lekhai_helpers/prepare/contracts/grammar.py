@@ -24,12 +24,15 @@ from lekhai_helpers.prepare.contracts.ad_script import MAX_ROWS, MIN_ROWS, AdScr
 class Grammar:
     """One grammar in two languages: `lark` for llguidance, `gbnf` for llama.cpp.
 
-    `words` are the Latin words a cell may hold, labels included.
+    `words` are the Latin words a cell may hold, labels included. A grammar of a table also names its `header` lines and
+    the fewest rows: with these a decoder can steer the last tokens, so that the limit cuts no text.
     """
 
     lark: str
     gbnf: str
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
+    header: str = ""
+    least_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def ad_script_grammar(asked: str = "") -> Grammar:
     # The spaces belong to the cell: llguidance reads the longest cell it can, a separator " |" would never be found.
     lark = f'start: {head} row{rows}\nrow: "\\n|" CELL "|" CELL "|"\nCELL: /{to_regex(rule)}/\n'
     gbnf = f'root ::= {head} row{rows}\nrow ::= "\\n|" cell "|" cell "|"\ncell ::= {to_gbnf(rule)}\n'
-    return Grammar(lark, gbnf, words)
+    return Grammar(lark, gbnf, words, HEADER, MIN_ROWS)
 
 
 def to_regex(rule: Rule) -> str:

@@ -1,6 +1,10 @@
-"""The row every source yields, and the list of sources. A recipe names one of them."""
+"""The row every source yields, and the list of sources. A recipe names one of them.
 
-from collections.abc import Callable, Iterator
+A source is a module with ``rows(path)``. One whose evaluation briefs look otherwise than its examples also has
+``briefs(path)``: rows with the cells prompt, id, industry, part, expected and messages, as far as there are any.
+"""
+
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -24,9 +28,18 @@ class Row:
     missing: int = 0
 
 
-Source = Callable[[Path], Iterator[Row]]
+Source = Callable[[Path], Iterable[Row]]
 
-_SOURCES = {"ad_script_csv": "lekhai_helpers.prepare.sources.ad_script_csv"}
+_SOURCES = {
+    "alignment_jsonl": "lekhai_helpers.prepare.sources.alignment_jsonl",
+    "tutor_jsonl": "lekhai_helpers.prepare.sources.tutor_jsonl",
+    "twainbot_folder": "lekhai_helpers.prepare.sources.twainbot_folder",
+    "tool_conversations": "lekhai_helpers.prepare.sources.tool_conversations",
+    "headlines_csv": "lekhai_helpers.prepare.sources.headlines_csv",
+    "gutenberg_text": "lekhai_helpers.prepare.sources.gutenberg_text",
+    "ad_script_csv": "lekhai_helpers.prepare.sources.ad_script_csv",
+    "briefs_jsonl": "lekhai_helpers.prepare.sources.briefs_jsonl",
+}
 
 
 def get_source(name: str) -> Source:
@@ -34,3 +47,9 @@ def get_source(name: str) -> Source:
     if name not in _SOURCES:
         raise KeyError(f"no source named {name!r}; known: {', '.join(sorted(_SOURCES))}")
     return import_module(_SOURCES[name]).rows
+
+
+def get_brief_source(name: str) -> Source:
+    """Return what reads the evaluation briefs of a recipe: the source's own ``briefs``, else its ``rows``."""
+    rows = get_source(name)
+    return getattr(import_module(_SOURCES[name]), "briefs", rows)
