@@ -50,7 +50,7 @@ def extract_command(
 def _report(tally: Tally, keep_secrets: bool) -> list[str]:
     """Return what became of the vault, line by line."""
     lines = [f"{tally.notes} notes read; taken: {_list(tally.kinds)}"]
-    lines += [f"left out: {_list(tally.left)}"] if tally.left else []
+    lines += [f"left out, as notes or parts of notes: {_list(tally.left)}"] if tally.left else []
     if keep_secrets:
         lines.append("secrets were not masked, as you asked")
     elif tally.masked:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 # Small (118 million weights, 470 MB), MIT, for about a hundred languages, English and Bengali among them.
 EMBEDDER = "intfloat/multilingual-e5-small"
-LEXICAL_ALIKE = 0.3  # eight retold notes of our vault have 0.32 to 0.49 with theirs, two different notes at most 0.29
+LEXICAL_ALIKE = 0.27  # eight notes of our vault told in other words: 0.30 and more; two different notes: up to 0.24
 MEANING_ALIKE = 0.7  # after the mean is taken away; not measured on notes: look at what it finds, and set your own
-_LETTERS = (3, 5)
+_LETTERS = (4, 5)
+_NEAREST = 3  # a text's neighbours that are kept: a thousand pages of one template would make half a million pairs
 _FEATURES = 2**18
 _BLOCK = 256  # texts compared with all others at a time: memory grows with their number, not with its square
 _TOKENS = 512
@@ -39,7 +40,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The pairs that are alike, the most alike first. `method` is a sentence for the reader: by meaning or letters."""
+    """The pairs that are alike, the most alike first, of each text those with its three nearest.
+
+    `method` says to a reader how they were found: by meaning or by letters.
+    """
 
     method: str
     pairs: list[Pair]
@@ -109,7 +113,7 @@ def _on_disk(name: str) -> str | None:
 
 
 def _letter_vectors(texts: Sequence[str]) -> Any:
-    """Return groups of 3 to 5 letters, weighed by their rareness: sparse, (texts, features), rows of length 1."""
+    """Return groups of 4 and 5 letters, weighed by their rareness: sparse, (texts, features), rows of length 1."""
     import numpy as np
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
@@ -134,15 +138,20 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _alike(vectors: Any, alike: float) -> list[Pair]:
-    return sorted(_pairs(vectors, alike), key=lambda pair: (-pair.similarity, pair.first, pair.second))
+    found = {(pair.first, pair.second): pair for pair in _pairs(vectors, alike)}
+    return sorted(found.values(), key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
 def _pairs(vectors: Any, alike: float) -> Iterator[Pair]:
+    """Yield each text with its nearest ones; a pair may come twice, once from either side."""
     import numpy as np
 
     for start in range(0, vectors.shape[0], _BLOCK):
-        block = vectors[start : start + _BLOCK] @ vectors[start:].T
+        block = vectors[start : start + _BLOCK] @ vectors.T
         near = np.asarray(block.toarray() if hasattr(block, "toarray") else block)
-        for row, column in zip(*np.nonzero(near >= alike), strict=True):
-            if column > row:
-                yield Pair(start + int(row), start + int(column), min(float(near[row, column]), 1.0))
+        for row, values in enumerate(near, start=start):
+            values[row] = -1
+            for other in np.argsort(-values, kind="stable")[:_NEAREST]:
+                if values[other] >= alike:
+                    first, second = sorted((row, int(other)))
+                    yield Pair(first, second, min(round(float(values[other]), 6), 1.0))

@@ -101,3 +101,12 @@ def test_a_model_in_a_folder_compares_by_meaning(tiny):
     duplicates = near_duplicates(texts, embedder=tiny, alike=0.99)
     assert [(pair.first, pair.second) for pair in duplicates.pairs] == [(0, 2)]
     assert duplicates.method.startswith("compared by meaning")
+
+
+def test_a_thousand_pages_of_one_template_make_no_half_million_pairs(no_model):
+    pages = [
+        f"Weather, mood, sleep, three good things: page number {number} of my daily template" for number in range(300)
+    ]
+    duplicates = near_duplicates(pages)
+    assert len(duplicates.pairs) * 2 >= 300 and len(duplicates.pairs) <= 3 * 300
+    assert all(duplicates.nearest(place) for place in range(300))

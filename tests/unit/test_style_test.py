@@ -30,7 +30,7 @@ def wrote(voice: tuple[str, ...], seed: int) -> str:
     return " ".join(dice.choice(voice).format(dice.choice(TOPICS)) for _ in range(9))
 
 
-def answers(voice: tuple[str, ...], start: int, n: int = 10) -> dict[str, list[str]]:
+def answers(voice: tuple[str, ...], start: int, n: int = 14) -> dict[str, list[str]]:
     return {f"p{k}": [wrote(voice, start + k), wrote(voice, start + 50 + k)] for k in range(n)}
 
 
@@ -38,7 +38,7 @@ WRITING = {f"w{k}": wrote(HERS, 1000 + k) for k in range(12)}
 
 
 def test_a_tuned_voice_like_the_writers_is_told_apart_and_nearer():
-    found = style_test(WRITING, answers(THEIRS, 0), answers(HERS, 200), rounds=19)
+    found = style_test(WRITING, answers(THEIRS, 0), answers(HERS, 200), rounds=59)
     assert found.distinguishable and found.known.shown and found.closer.shown and found.p <= 0.05
     assert found.sentence.startswith("The tuned voice can be told") and "is nearer to the writer" in found.sentence
 
@@ -54,12 +54,12 @@ def test_two_models_of_one_voice_are_not_told_apart():
 
 def test_a_change_away_from_the_writer_is_told_apart_and_not_called_nearer():
     terse = tuple(line.upper() for line in ("No. The {0}? No.", "Stop; the {0}; stop.", "Never, {0}, never."))
-    found = style_test(WRITING, answers(HERS, 0), answers(terse, 200), rounds=19)
+    found = style_test(WRITING, answers(HERS, 0), answers(terse, 200), rounds=59)
     assert found.distinguishable and not found.closer.shown
 
 
 def test_a_writer_like_the_base_is_said_to_be_unknown():
-    found = style_test(WRITING, answers(HERS, 0), answers(THEIRS, 200), rounds=19)
+    found = style_test(WRITING, answers(HERS, 0), answers(THEIRS, 200), rounds=59)
     assert not found.known.shown and "was not known from the base" in found.sentence
 
 
