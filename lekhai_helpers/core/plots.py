@@ -288,6 +288,47 @@ def quant_tradeoff(table: DataFrame) -> Figure:
     return _done(figure)
 
 
+def quality_size_speed(table: DataFrame, recommended: str | None = None) -> Figure:
+    """Draw every file as a bubble: size to the right, quality up, speed as area. The best place is the upper left.
+
+    `table`: file, size_mb, tokens_per_second, valid_share (0 to 1) and, where it was measured, distance (mean KL
+    divergence from the 16-bit file, nats a token), which then gets a panel of its own. `recommended` is ringed.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    panels = [("valid_share", "scripts that are a valid table")]
+    if "distance" in table and table["distance"].notna().any():
+        panels.append(("distance", "distance from the 16-bit file (nats a token)"))
+    figure, axes = _canvas(columns=len(panels), width=4.8 * len(panels), height=3.9 + 0.24 * len(table))
+    for ax, (column, title) in zip(axes, panels, strict=True):
+        _bubbles(ax, table, column, recommended)
+        ax.set(xlabel="size (MB)", ylabel=title, xlim=(0, table["size_mb"].max() * 1.15))
+    axes[0].set(ylim=(-0.12, 1.15), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    for ax in axes[1:]:
+        most = max(table["distance"].max(), 0.01)
+        ax.set_ylim(most * 1.2, -most * 0.2)  # up is better in both panels
+        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= most * 1.2])
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9, labelspacing=0.9
+    )
+    words = "Quality against size; the larger a bubble, the faster"
+    figure.suptitle(f"{words}. Ringed: {recommended}" if recommended else words, fontsize=11)
+    return _done(figure)
+
+
+def _bubbles(ax: Axes, table: DataFrame, column: str, recommended: str | None) -> None:
+    fastest = table["tokens_per_second"].max()
+    for row, colour in zip(table.to_dict("records"), _endless(len(table)), strict=True):
+        speed, place = row["tokens_per_second"], (row["size_mb"], row[column])
+        told = f"{speed:.0f} tokens/s" if speed == speed else "speed not measured"
+        area = 60 + 340 * (speed / fastest if speed == speed and fastest else 0)
+        label = f"{row['file']}: {row['size_mb']:.0f} MB, {told}"
+        ax.scatter(*place, s=area, color=colour, alpha=0.75, linewidths=0, label=label)
+        if row["file"] == recommended:
+            ax.scatter(*place, s=area * 1.8, facecolors="none", edgecolors="black", linewidths=1.4)
+
+
 def lora_comparison(table: DataFrame) -> Figure:
     """Draw what each LoRA variant costs and gives: numbers trained, validation loss, speed, valid share if counted.
 

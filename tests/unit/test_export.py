@@ -81,6 +81,8 @@ def exported(tmp_path):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 500_000 if name == "model.safetensors" else b"text")
+    (folder / "README.md").write_text("---\nlicense: gemma\n---\n")
+    (folder / "config.json").write_text("{}")
     return folder, sorted(send)
 
 
@@ -120,14 +122,22 @@ def test_a_model_without_an_adapter_is_refused(tmp_path):
 
 def test_the_disk_is_checked_before_the_first_byte(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    with pytest.raises(ExportError, match=r"needs 4 MB on disk and 1 MB are free.*LEKHAI_RUNS"):
+    with pytest.raises(ExportError, match=r"the merged model needs 4 MB on disk and 1 MB are free.*LEKHAI_RUNS"):
         export.save_merged_16bit(FakeModel(), FakeTokenizer(), tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_disk_need_counts_4_bit_weights_unpacked_and_a_hub_base_twice(tmp_path):
-    assert export.merged_disk_mb(FakeModel(base=str(tmp_path))) == pytest.approx(2 * 1.1)
-    assert export.merged_disk_mb(FakeModel(base="somebody/model")) == pytest.approx(4 * 1.1)
+    assert export.merged_budget(FakeModel(base=str(tmp_path))).disk_mb == pytest.approx(2 * 1.1)
+    assert export.merged_budget(FakeModel(base="somebody/model")).disk_mb == pytest.approx(4 * 1.1)
+
+
+def test_the_memory_is_checked_before_the_first_byte(tmp_path, monkeypatch):
+    """A merge that the machine ends in the middle says nothing at all."""
+    monkeypatch.setattr("lekhai_helpers.ship.budgets.machine", lambda: {"ram_free_gb": 0.001})
+    with pytest.raises(ExportError, match=r"the merged model needs 5 MB of memory and 1 MB are free"):
+        export.save_merged_16bit(FakeModel(), FakeTokenizer(), tmp_path / "merged")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_adapter_comes_without_the_card_that_names_this_machine(tmp_path):
@@ -345,6 +355,9 @@ class FakeHub:
 
     def repo_info(self, hub_id):
         return SimpleNamespace(private=not self.public)
+
+    def preupload_lfs_files(self, hub_id, additions, free_memory):
+        assert len(additions) == 1 and free_memory is False
 
     def create_commit(self, hub_id, operations, commit_message):
         FakeHub.sent = {operation.path_in_repo: operation.path_or_fileobj for operation in operations}

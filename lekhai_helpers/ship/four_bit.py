@@ -1,0 +1,148 @@
+"""The bitsandbytes export: a folder with 4-bit weights (NF4) that Transformers loads as it is. Taught in notebook 08.
+
+``save_4bit(merged, target, texts)`` writes it, loads it again and says how far its predictions moved. It needs no card:
+bitsandbytes quantises and computes NF4 on a processor too, there a little slower than 16 bits.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lekhai_helpers.learn.model import unsloth_engine
+from lekhai_helpers.learn.shapes import read_config
+from lekhai_helpers.ship.atomic import new_folder
+from lekhai_helpers.ship.budgets import PLACES, four_bit_budget
+from lekhai_helpers.ship.errors import ExportError
+
+_TOKENIZER = ("tokenizer*", "chat_template*", "special_tokens_map.json", "generation_config.json")
+
+
+@dataclass(frozen=True)
+class FourBit:
+    """What came of the 4-bit export, against the 16-bit model on the same texts.
+
+    `distance` is the mean KL divergence a token (nats), `same_next` the share of places with the same likeliest next
+    token, `changed` the largest difference of a log-probability between writing and reloading (0: nothing was lost).
+    """
+
+    folder: Path
+    size_mb: float
+    sixteen_bit_mb: float
+    distance: float
+    same_next: float
+    changed: float
+    places: int
+
+    @property
+    def sentence(self) -> str:
+        """Say size, distance, and whether it reloads, in one line."""
+        return (
+            f"{self.size_mb:.0f} MB instead of {self.sixteen_bit_mb:.0f}; reloaded, it predicts what was written; "
+            f"{self.distance:.3f} nats a token from the 16-bit model (KL divergence, {self.places} places), where the "
+            f"likeliest next token is the same at {self.same_next:.0%}"
+        )
+
+
+def save_4bit(source: Path, target: Path, texts: Sequence[str]) -> FourBit:
+    """Write the 16-bit model in `source` with 4-bit weights to `target`, load it again and compare.
+
+    Linear layers become NF4 with scales that are themselves rounded (Dettmers et al. 2023); dictionary and norms stay
+    in 16 bits. `texts` are what the predictions are compared on: take held-out scripts. Raises ExportError where the
+    source is no 16-bit model, where disk or memory is too small, and where the folder does not reload to what was
+    written; then nothing stands under `target`'s name, and an earlier folder is kept.
+    """
+    source, target = Path(source), Path(target)
+    _check_source(source, texts)
+    four_bit_budget(read_config(source)).check(target)
+    with new_folder(target) as place:
+        written = _write(source, place, texts)
+        again = _predictions(place, texts)
+        changed = max(float((a - b).abs().max()) for a, b in zip(written, again, strict=True))
+        if not changed < 1e-3:  # also where it is not a number
+            raise ExportError(
+                f"the 4-bit folder does not reload to what was written (a log-probability differs by {changed:.3g}): "
+                "run `lekhai doctor`, which checks the 4-bit arithmetic, and export again"
+            )
+        plain = _predictions(source, texts)
+        distance, same = _apart(plain, again)
+    return FourBit(target, _mb(target), _mb(source), distance, same, changed, sum(len(p) for p in plain))
+
+
+def _check_source(source: Path, texts: Sequence[str]) -> None:
+    config = source / "config.json"
+    if not config.exists():
+        raise ExportError(f"{source.name} holds no config.json: give the folder of merged weights (notebook 08)")
+    if json.loads(config.read_text(encoding="utf-8")).get("quantization_config"):
+        raise ExportError(f"{source.name} is quantised already: export from the merged 16-bit weights (notebook 08)")
+    if not texts:
+        raise ExportError("no texts to compare on: give a few held-out scripts")
+
+
+def _write(source: Path, place: Path, texts: Sequence[str]) -> list[Any]:
+    """Quantise, save, copy the tokenizer, and return the predictions of the model as it was saved."""
+    unsloth_engine()  # before transformers, which it patches
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model, tokenizer = _load(source, quantization_config=nf4)
+    model.save_pretrained(place)
+    for pattern in _TOKENIZER:  # copied and not saved anew: byte for byte the one the model was trained with
+        for path in source.glob(pattern):
+            shutil.copy2(path, place)
+    return _predict(model, tokenizer, texts)
+
+
+def _predictions(folder: Path, texts: Sequence[str]) -> list[Any]:
+    gc.collect()  # the model before this one
+    model, tokenizer = _load(folder)
+    return _predict(model, tokenizer, texts)
+
+
+def _load(folder: Path, **options: Any):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = 0 if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": device}, **options)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def _predict(model, tokenizer, texts: Sequence[str]) -> list[Any]:
+    """Return, for each text, the log-probabilities (places, dictionary) in 32 bits, in the main memory.
+
+    Kept are the last places of each text, `PLACES` in all: whole texts over a large dictionary would fill the memory.
+    """
+    import torch
+
+    each, found = max(1, PLACES // len(texts)), []
+    for text in texts:
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
+        with torch.inference_mode():
+            scores = model(**ids, logits_to_keep=each).logits[0]
+        found.append(scores.float().log_softmax(-1).cpu())
+    return found
+
+
+def _apart(plain: Sequence[Any], other: Sequence[Any]) -> tuple[float, float]:
+    """Return (mean KL divergence in nats, share of places with the same likeliest token) over all places."""
+    import torch
+
+    distances = torch.cat([(a.exp() * (a - b)).sum(-1) for a, b in zip(plain, other, strict=True)])
+    same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in zip(plain, other, strict=True)])
+    return float(distances.mean()), float(same.float().mean())
+
+
+def _mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6

@@ -1,0 +1,355 @@
+"""The parity gate finds every fault that makes an exported model another one, and names its cause, without a model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lekhai_helpers.core import hardware
+from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.prepare.embedded import CHAT_TEMPLATE
+from lekhai_helpers.ship import parity_checks as checks
+from lekhai_helpers.ship.errors import QuantizeError
+from lekhai_helpers.ship.gguf_facts import GgufFacts, read_facts, rewrite
+from lekhai_helpers.ship.ollama_template import OLLAMA_TEMPLATE, modelfile, read_modelfile, render_template
+from lekhai_helpers.ship.parity import Parity
+from lekhai_helpers.ship.parity_checks import Check, Reference, View
+from lekhai_helpers.ship.quantize import exl_sentence
+from lekhai_helpers.ship.quantize_process import struct_at
+from lekhai_helpers.ship.scoring import Rows, Scored, distance
+
+PIECES = ("<pad>", "<eos>", "<bos>", "<unk>", "এক", "দুই", "▁", "তিন")
+PROMPTS = [("সিস্টেম", "এক"), ("", "দুই")]
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return resolve("lekhai", "smoke")
+
+
+def laid_out(system: str, prompt: str) -> str:
+    head = f"{system}\n\n" if system else ""
+    return f"<bos>{head}### Request:\n{prompt}\n\n### Answer:\n"
+
+
+@pytest.fixture
+def reference():
+    return Reference(
+        rendered=tuple(laid_out(*prompt) for prompt in PROMPTS),
+        ids=((2, 4, 5), (2, 5, 6)),
+        pieces=PIECES,
+        rows=8,
+        bos=2,
+        ends=frozenset({1}),
+        turn_end=1,
+        special=frozenset({0, 1, 2, 3}),
+        added=frozenset(),
+        bos_text="<bos>",
+    )
+
+
+@pytest.fixture
+def view(reference):
+    facts = GgufFacts("gemma3", "llama", "default", PIECES, 8, 2, 1, None, None, CHAT_TEMPLATE)
+    return View("a.gguf", facts, reference.rendered, reference.ids, reference.ids, (3,), frozenset({1}))
+
+
+# --- the four questions of a file
+
+
+def test_a_file_that_is_the_same_model_passes_every_check(reference, view):
+    """llama.cpp leaves the start mark out of the text where it adds it itself: that is no difference."""
+    without = replace(view, rendered=tuple(text.removeprefix("<bos>") for text in view.rendered))
+    for each in (view, without):
+        assert checks.check_vocabulary(reference, each.facts, "a.gguf").passed
+        for check in (checks.check_rendered, checks.check_ids, checks.check_bos, checks.check_ends):
+            assert check(reference, each).passed, check(reference, each)
+
+
+def test_another_template_is_found_with_the_place(reference, view):
+    other = tuple(text.replace("Answer", "Script") for text in view.rendered)
+    found = checks.check_rendered(reference, replace(view, rendered=other))
+    assert not found.passed and found.cause == "template" and "convert again" in found.fix
+    assert "2 of 2 prompts differ" in found.found and "'Answer" in found.found.replace("### ", "'")
+
+
+def test_other_tokens_are_the_pre_tokenizers_fault_or_a_special_tokens(reference, view):
+    """The remedy differs: another converter for the one, the marks of the dictionary for the other."""
+    cut = checks.check_ids(reference, replace(view, ids=((2, 4, 7), (2, 5, 6))))
+    assert (cut.passed, cut.cause) == (False, "pre-tokenizer")
+    assert "1 of 2 prompts differ, first at token 2: ['দুই'] became ['তিন']" in cut.found and "'default'" in cut.fix
+    special = checks.check_ids(reference, replace(view, ids=((4, 4, 5), (2, 5, 6))))
+    assert (special.passed, special.cause) == (False, "special token")
+
+
+def test_tokens_cut_short_are_found(reference, view):
+    found = checks.check_ids(reference, replace(view, ids=((2, 4), (2, 5, 6))))
+    assert not found.passed and "first at token 2" in found.found
+
+
+@pytest.mark.parametrize(
+    ("started", "cause", "words"),
+    [
+        (((2, 2, 4, 5), (2, 2, 5, 6)), "template", "2 at the start where Hugging Face has 1"),
+        (((4, 5), (5, 6)), "special token", "0 at the start where Hugging Face has 1"),
+        (((2, 4, 5), (2, 2, 5, 6)), "template", "1 or 2 at the start"),
+    ],
+)
+def test_a_start_mark_twice_or_never_is_found(reference, view, started, cause, words):
+    """Twice, from the template and from llama.cpp, makes every answer a little worse and no other check red."""
+    found = checks.check_bos(reference, replace(view, started=started))
+    assert not found.passed and found.cause == cause and words in found.found
+
+
+def test_what_llama_cpp_really_read_counts(reference, view):
+    found = checks.check_bos(reference, replace(view, evaluated=(4,)))
+    assert not found.passed and "[4] tokens read where Hugging Face has [3]" in found.found
+
+
+def test_a_model_without_a_start_mark_passes(reference, view):
+    none = replace(reference, bos=None, ids=((4, 5, 6), (5, 6)), bos_text="")
+    assert checks.check_bos(none, replace(view, started=none.ids)).passed
+
+
+def test_an_end_that_one_side_does_not_know_is_found(reference, view):
+    missing = replace(view, ends=frozenset({2}), facts=replace(view.facts, eos=2))
+    for other in (missing, replace(view, facts=replace(view.facts, eos=None)), replace(view, ends=frozenset())):
+        found = checks.check_ends(reference, other)
+        assert not found.passed and found.cause == "special token" and "must be 1" in found.fix
+    unknown = checks.check_ends(replace(reference, ends=frozenset({0})), view)
+    assert not unknown.passed and "generation_config.json" in unknown.fix
+    silent = checks.check_ends(replace(reference, turn_end=None), view)
+    assert not silent.passed and silent.cause == "template"
+
+
+@pytest.mark.parametrize(("pieces", "rows"), [((*PIECES, "[PAD8]"), 8), (PIECES, 9), ((*PIECES, "[PAD8]"), 9)])
+def test_a_padded_dictionary_is_found(reference, view, pieces, rows):
+    found = checks.check_vocabulary(reference, replace(view.facts, pieces=pieces, rows=rows), "a.gguf")
+    assert not found.passed and found.cause == "vocabulary padding" and "resize_token_embeddings" in found.fix
+
+
+def test_a_dictionary_in_another_order_is_found(reference, view):
+    swapped = (*PIECES[:4], "দুই", "এক", *PIECES[6:])
+    found = checks.check_vocabulary(reference, replace(view.facts, pieces=swapped), "a.gguf")
+    assert not found.passed and "token 4 is 'এক' in the model and 'দুই' in the file" in found.found
+
+
+# --- the Modelfile
+
+
+def test_the_modelfile_we_write_passes(reference, settings):
+    written = read_modelfile(modelfile("a.gguf", settings, CHAT_TEMPLATE))
+    assert (written.source, written.system, written.stops) == ("./a.gguf", settings.system_prompt, ("<eos>",))
+    assert [check.passed for check in checks.check_modelfile(reference, written, PROMPTS)] == [True, True]
+
+
+def test_another_models_template_is_left_to_ollama(reference, settings):
+    written = read_modelfile(modelfile("a.gguf", settings, "{{ another }}"))
+    (only,) = checks.check_modelfile(reference, written, PROMPTS)
+    assert only.passed and "inside the file" in only.found
+
+
+@pytest.mark.parametrize("fault", ["### Script:", "### Answer: "])
+def test_a_wrong_template_in_the_modelfile_is_found(reference, settings, fault):
+    text = modelfile("a.gguf", settings, CHAT_TEMPLATE).replace("### Answer:", fault)
+    found = checks.check_modelfile(reference, read_modelfile(text), PROMPTS)[0]
+    assert not found.passed and found.cause == "template" and "write_modelfile" in found.fix
+
+
+@pytest.mark.parametrize("stop", ["", 'PARAMETER stop "<bos>"\n', 'PARAMETER stop "<eos>"\nPARAMETER stop "|"\n'])
+def test_a_wrong_stop_in_the_modelfile_is_found(reference, settings, stop):
+    """A stroke as a stop ends every table in its first row."""
+    text = modelfile("a.gguf", settings, CHAT_TEMPLATE).replace('PARAMETER stop "<eos>"\n', stop)
+    found = checks.check_modelfile(reference, read_modelfile(text), PROMPTS)[1]
+    assert not found.passed and found.cause == "special token" and 'stop "<eos>"' in found.fix
+
+
+def test_a_parameter_inside_the_system_text_is_no_parameter():
+    read = read_modelfile('FROM ./a.gguf\nSYSTEM """a\nPARAMETER stop "x"\n"""\nPARAMETER stop "<eos>"\n')
+    assert read.stops == ("<eos>",) and read.template is None
+
+
+def test_a_modelfile_without_a_file_and_a_system_text_that_cannot_be_quoted_are_refused(settings):
+    with pytest.raises(QuantizeError, match="no FROM line"):
+        read_modelfile("PARAMETER top_k 0\n")
+    with pytest.raises(QuantizeError, match="system_prompt"):
+        modelfile("a.gguf", settings.model_copy(update={"system_prompt": 'a """ b'}), CHAT_TEMPLATE)
+
+
+def test_our_template_renders_with_and_without_a_system_text():
+    for system, prompt in PROMPTS:
+        assert "<bos>" + render_template(OLLAMA_TEMPLATE, system, prompt) == laid_out(system, prompt)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("a {{- .Prompt -}} b", "aPb"),
+        ("a {{.Prompt}} b", "a P b"),
+        ("{{ if .System }}\n{{- .System }}!{{ end -}}\n x", "S!x"),
+        ("{{ if .System }}{{ if .Prompt }}both{{ end }}{{ end }}", "both"),
+    ],
+)
+def test_trim_marks_and_nesting_as_go_has_them(template, expected):
+    assert render_template(template, "S", "P") == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ("{{ range .Messages }}x{{ end }}", "range .Messages"),
+        ("{{ if .System }}a{{ else }}b{{ end }}", "else"),
+        ("{{ if eq .Role 1 }}a{{ end }}", "if eq .Role 1"),
+        ("{{ .Tools }}", ".Tools"),
+        ("a{{ end }}", "end"),
+        ("{{ if .System }}a", "closes"),
+    ],
+)
+def test_anything_else_is_refused_by_name(reference, template, named):
+    with pytest.raises(QuantizeError, match=named):
+        render_template(template, "S", "P")
+    found = checks.check_modelfile(reference, read_modelfile(f'FROM a\nTEMPLATE """{template}"""\n'), PROMPTS)
+    assert [check.passed for check in found] == [False] and found[0].cause == "template"
+
+
+# --- the sentence
+
+
+def test_export_ok_is_said_only_where_every_check_passed():
+    good, bad = Check("a", "f", True, "x"), Check("token ids", "f", False, "found", "pre-tokenizer", "do this")
+    assert Parity((good, good), ({"file": "f"},), 20).sentence.startswith("Export OK: on 20 prompts 1 GGUF")
+    for wrong in ((good, bad), (bad,), ()):
+        assert "Export OK" not in Parity(wrong, (), 20).sentence and not Parity(wrong, (), 20).ok
+    sentence = Parity((good, bad), (), 20).sentence
+    assert "1 of 2 checks failed" in sentence and "Cause: pre-tokenizer. Remedy: do this." in sentence
+    assert list(Parity((good, bad), (), 20).table()["passed"]) == [True, False]
+
+
+# --- figures
+
+
+def test_perplexity_and_distance_by_hand():
+    one, other = Scored(((-1.0, -3.0), (-2.0,))), Scored(((-1.5, -3.0), (-1.0,)))
+    assert one.perplexity == pytest.approx(np.exp(2.0)) and distance(one, other) == pytest.approx(0.5)
+    assert np.isnan(Scored(()).perplexity)
+    with pytest.raises(ValueError, match="same passages"):
+        distance(one, Scored(((-1.0,), (-2.0,))))
+
+
+def test_the_divergence_of_rows_is_the_textbooks(tmp_path):
+    """p = (1/2, 1/4, 1/4), q = (1/4, 1/2, 1/4): KL = 1/2 ln 2 - 1/4 ln 2."""
+    p, q = (np.log(np.array(row, dtype=np.float32)) for row in ((0.5, 0.25, 0.25), (0.25, 0.5, 0.25)))
+    kept = Rows(2, keep=tmp_path / "rows")
+    for row in (p, q, p, q):
+        kept.take(row)
+    kept.close()
+    assert (tmp_path / "rows").stat().st_size == 2 * 3 * 4 and kept.mean_kl is None
+    again = Rows(2, against=tmp_path / "rows")
+    for row in (p, p, q, p):
+        again.take(row)
+    again.close()
+    assert again.mean_kl == pytest.approx(0.25 * np.log(2) / 2) and again.same_next == 0.5
+
+
+def test_a_token_of_no_probability_adds_nothing(tmp_path):
+    row = np.array([0.0, -np.inf], dtype=np.float32)
+    for rows in (Rows(1, keep=tmp_path / "rows"), compared := Rows(1, against=tmp_path / "rows")):
+        with np.errstate(invalid="ignore"):
+            rows.take(row)
+        rows.close()
+    assert compared.mean_kl == 0.0
+
+
+def test_rows_of_another_dictionary_or_of_other_texts_are_refused(tmp_path):
+    kept = Rows(1, keep=tmp_path / "rows")
+    for _ in range(2):
+        kept.take(np.zeros(3, dtype=np.float32))
+    kept.close()
+    with pytest.raises(QuantizeError, match="not of 4 tokens"):
+        other = Rows(1, against=tmp_path / "rows")
+        other.take(np.zeros(4, dtype=np.float32))
+        other.take(np.zeros(4, dtype=np.float32))
+    shorter = Rows(1, against=tmp_path / "rows")
+    shorter.take(np.zeros(3, dtype=np.float32))
+    with pytest.raises(QuantizeError, match="other texts"):
+        shorter.close()
+
+
+# --- the file's own words
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A GGUF of a few bytes with the fields the gate reads."""
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "small.gguf", "gemma3")
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(list(PIECES))
+    writer.add_token_scores([0.0] * 8)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template("{{ a }}")
+    writer.add_tensor("token_embd.weight", np.arange(32, dtype=np.float16).reshape(8, 4))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tmp_path / "small.gguf"
+
+
+def test_a_files_facts_are_read_and_rewritten_without_touching_the_weights(small, tmp_path):
+    facts = read_facts(small)
+    assert (facts.pieces, facts.rows, facts.bos, facts.eos, facts.eot) == (PIECES, 8, 2, 1, None)
+    changes = {
+        "tokenizer.ggml.eos_token_id": None,
+        "tokenizer.chat_template": "{{ b }}",
+        "tokenizer.ggml.add_bos_token": True,
+    }
+    changes |= {"tokenizer.ggml.eot_token_id": 1, "tokenizer.ggml.tokens": [*PIECES, "[PAD]"]}
+    other = read_facts(rewrite(small, tmp_path / "other.gguf", changes))
+    assert other == replace(facts, eos=None, template="{{ b }}", add_bos=True, eot=1, pieces=(*PIECES, "[PAD]"))
+    from gguf import GGUFReader
+
+    before, after = (GGUFReader(tmp_path / name).tensors[0].data for name in ("small.gguf", "other.gguf"))
+    assert np.array_equal(before, after)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.gguf", "small.gguf"]
+
+
+def test_a_cut_off_file_is_told(small):
+    small.write_bytes(small.read_bytes()[:100])
+    with pytest.raises(QuantizeError, match="small.gguf is no whole GGUF file"):
+        read_facts(small)
+
+
+def test_an_object_of_another_shape_is_left_alone():
+    """Pointers written to the wrong place would end the process, or worse, quantise with nonsense."""
+
+    class Other:
+        ftype = 15
+        quantize_output_tensor = True
+
+    assert struct_at(Other()) == 0
+
+
+# --- EXL
+
+
+def exl_on(monkeypatch, gpu, capability):
+    monkeypatch.setattr(hardware, "machine", lambda: {"gpu": gpu, "compute_capability": capability})
+    return exl_sentence()
+
+
+def test_a_t4_is_told_that_exl_needs_a_newer_card(monkeypatch):
+    sentence = exl_on(monkeypatch, "Tesla T4", "7.5")
+    assert sentence.startswith("Tesla T4 (compute capability 7.5) is older than the Ampere cards (8.0)")
+    assert "use the GGUF files" in sentence and "could run" not in sentence
+
+
+def test_an_rtx_5070_could_run_exl3(monkeypatch):
+    sentence = exl_on(monkeypatch, "NVIDIA GeForce RTX 5070", "12.0")
+    assert sentence.startswith("NVIDIA GeForce RTX 5070 could run EXL3") and "older" not in sentence
+
+
+def test_without_a_card_exl_is_not_for_this_machine(monkeypatch):
+    assert "this machine has none" in exl_on(monkeypatch, None, None)
