@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from lekhai_helpers.core.run_folder import sha256, write_json
 
@@ -58,21 +57,17 @@ class Reading:
         return 1 - sum(new) / len(new) if new else 0.0
 
 
-def token_likelihoods(model, tokenizer, texts: Sequence[str], batch_size: int = 4) -> list[Reading]:
-    """Return one `Reading` for each of `texts`, in their order; the shorter ones of a batch are padded and masked.
+def token_likelihoods(model, tokenizer, texts: Sequence[str]) -> list[Reading]:
+    """Return one `Reading` for each of `texts`, in their order.
 
-    The text begins after the model's own start mark; where it has none, the first token has no probability and is
-    left out. Raises ValueError for a text longer than the model's context.
+    Texts are read one by one: in 16 bits the company a text has in a batch would move its figures. The text begins
+    after the model's own start mark; where it has none, the first token has no probability and is left out. Raises
+    ValueError for a text longer than the model's context.
     """
-    found: dict[int, Reading] = {}
     rows = [_ids(tokenizer, text) for text in texts]
     for (start, row), text in zip(rows, texts, strict=True):
         _check_length(len(start) + len(row), text, model)
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place][1]))  # like lengths together: less padding
-    for at in range(0, len(order), batch_size):
-        batch = order[at : at + batch_size]
-        found |= dict(zip(batch, _read_batch(model, [rows[place] for place in batch]), strict=True))
-    return [found[place] for place in range(len(rows))]
+    return [_read_one(model, start, row) for start, row in rows]
 
 
 def _ids(tokenizer, text: str) -> tuple[list[int], list[int]]:
@@ -89,48 +84,36 @@ def _check_length(length: int, text: str, model) -> None:
         raise ValueError(f"a text of {length} tokens ({text[:40]!r}...) is longer than the model's {most}: shorten it")
 
 
-def _read_batch(model, rows: Sequence[tuple[list[int], list[int]]]) -> list[Reading]:
-    import torch
-
-    whole = [[*start, *row] for start, row in rows]
-    longest = max(1, *(len(ids) for ids in whole))
-    # On the right: the mask then changes nothing to the left of it, whatever stands there.
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in whole], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in whole], device=model.device)
-    model.eval()
-    with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask).logits
-    return [_reading(logits[place], start, row) for place, (start, row) in enumerate(rows)]
-
-
-def _reading(logits: Any, start: list[int], row: list[int]) -> Reading:
-    """Read one row's logits (positions x dictionary): row by row, for 32 bits of a whole batch fill the memory."""
+def _read_one(model, start: list[int], row: list[int]) -> Reading:
     import torch
 
     if not row:
         return Reading((), ())
+    model.eval()
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[*start, *row]], device=model.device)).logits[0]
     first = len(start) - 1
     target = torch.tensor(row, device=logits.device)
     loss = torch.nn.functional.cross_entropy(logits[first : first + len(row)].float(), target, reduction="none")
     return Reading(tuple(row), tuple(round(-value, 4) for value in loss.tolist()))
 
 
-def reader(folder: Path, batch_size: int = 4) -> Read:
+def reader(folder: Path) -> Read:
     """Return a function from texts to readings by the model in `folder`, which is loaded when it is first needed.
 
-    It computes in 32 bits: in 16 the company a text has in its batch would move its figures.
+    It computes in the type its weights have. For the embedded base that is 16 bits: twice as fast as 32, and on twenty
+    texts of all stages the mean of a text moved by 0.02 nats, where these texts lie between -4.9 and -1.3.
     """
 
     @cache
     def loaded():
         from lekhai_helpers.learn.model import load_plain
 
-        model, tokenizer = load_plain(folder)
-        return model.float(), tokenizer
+        return load_plain(folder)
 
     def read(texts: Sequence[str]) -> list[Reading]:
         model, tokenizer = loaded()
-        return token_likelihoods(model, tokenizer, texts, batch_size)
+        return token_likelihoods(model, tokenizer, texts)
 
     return read
 

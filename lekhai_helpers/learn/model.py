@@ -105,6 +105,7 @@ def load_model(
 
 def load_plain(path: str | Path):
     """Load a model for writing only, with plain Transformers and no training engine: for services."""
+    _hush_imports()
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -114,6 +115,27 @@ def load_plain(path: str | Path):
     if device == "cpu":
         decode_without_copies(model)
     return model, load_tokenizer(path)
+
+
+def load_to_read(path: str | Path, settings: Settings, adapter: Path):
+    """Load a model with an adapter to look inside, with plain Transformers: no engine may change what is measured.
+
+    In 4 bits where the settings say so. Returns (model, tokenizer); PEFT's `disable_adapter` shows the base.
+    """
+    _hush_imports()
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path,
+        revision=settings.model.revision if str(path) == settings.model.name else None,
+        quantization_config=four_bit if settings.model.load_in_4bit else None,
+        device_map=settings.model.device,
+    )
+    reader = PeftModel.from_pretrained(model, str(_on_this_base(adapter, path)))
+    return reader, load_tokenizer(adapter)
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None):

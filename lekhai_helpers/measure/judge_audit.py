@@ -114,7 +114,7 @@ class Audit:
         return (
             f"{self.judge} passed its audit: it finds the better side by score in {figures.by_score(self.answers)} "
             f"pairs and by choice in {figures.by_choice(self.answers)}; {flips} of {answered} choices changed with "
-            "the order"
+            f"the order{self._blind_spots()}"
         )
 
     @property
@@ -132,6 +132,11 @@ class Audit:
         if scored.n and len(values) < LEAST_VALUES:
             found.append(f"it gives only {len(values)} different score(s) for good and bad scripts")
         return found
+
+    def _blind_spots(self) -> str:
+        """Say which faults a judge that passes was not shown to notice: its marks say little there."""
+        faults = [defect.split(" (")[0] for defect in self.unseen]
+        return f"; it was not shown to notice {', '.join(faults)}" if faults else ""
 
     def _unproved(self, how: str, accuracy: figures.Accuracy, did: str) -> list[str]:
         found = []

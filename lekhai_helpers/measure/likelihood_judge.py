@@ -81,7 +81,7 @@ def likelihood_judge(table: pd.DataFrame, base: Base, cache: Path | None = None)
     """Return the judge over `base`, an untrained model folder, with the training rows of `table` as its gold."""
     folder = Path(base.path)
     weights = fingerprint(folder)
-    read = Kept(reader(folder), cache or cache_folder() / "likelihood", weights)
+    read = Kept(reader(folder), cache or cache_folder() / "likelihood", f"{weights}, text by text")
     return LikelihoodJudge(gold_scripts(table), read, family_of(base.title), weights=weights)
 
 
@@ -128,7 +128,7 @@ class LikelihoodJudge:
         return hashlib.sha256("\0".join(rests).encode()).hexdigest()[:16]
 
     def read_ahead(self, texts: Iterable[str]) -> None:
-        """Let the model read many scripts in batches before they are graded one by one; it remembers them."""
+        """Let the model read many scripts before they are graded one by one; it remembers them."""
         self.read([cells_text(text) for text in [*(gold.text for gold in self.gold), *texts]])
 
     @cached_property

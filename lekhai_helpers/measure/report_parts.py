@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 STAGE_NAMES = {"base": "the base model", "merged": "the merged base", "sft": "after fine-tuning (SFT)"}
+STAGE_NAMES |= {"quantized": "the recommended file"}
 STAGE_NAMES |= {"dpo": "after preference alignment (DPO)", "sft+grammar": "fine-tuned, held to the grammar"}
 CONTRACT = ("valid_tables", "stopped", "bengali_share", "mean_tokens")
 SHARES = ("valid_tables", "stopped")  # written as percent, as is everything that ends in "share"
 FILE = "gguf-"  # what the stages of the files of notebook 12 begin with
+SERVED = (FILE, "quantized")  # stages that a server wrote, several texts at once
 POOLED = -1  # the ledger's layer for "all layers with learned weights"
 
 Rows = list[dict[str, Any]]
@@ -162,7 +164,7 @@ def speed_rows(responses: DataFrame) -> Rows:
     Not for the files: a server writes several texts at once, so their seconds do not add up. Notebook 12 has those.
     """
     rows = []
-    for stage, part in responses[~responses["stage"].str.startswith(FILE)].groupby("stage", sort=False):
+    for stage, part in responses[~responses["stage"].str.startswith(SERVED)].groupby("stage", sort=False):
         tokens, seconds = int(part["tokens"].sum()), float(part["seconds"].sum())
         speed = round(tokens / seconds, 1) if seconds else None
         rows.append({"stage": stage_name(str(stage)), "texts": len(part), "tokens": tokens, "tokens_per_second": speed})

@@ -126,8 +126,8 @@ pd.Series(problem_counts(rows), name="texts", dtype="int").sort_values(ascending
 
 # %% [markdown]
 # ### Explanation
-# The original base, without any merge, takes the same exam, once instead of with every seed: it is here to be seen, and
-# the comparisons to come use the model above. If "no merge" won in notebook 02, both are the same model.
+# The original base, without any merge, takes the same exam, at most twice: it is here to be seen, and the comparisons
+# to come use the model above. If "no merge" won in notebook 02, both are the same model.
 
 # %%
 from lekhai_helpers.learn.model import release_memory
@@ -136,7 +136,7 @@ del model, writer
 release_memory()
 model, tokenizer = load_model(base.path, settings)
 writer = model_writer(model, tokenizer, settings)
-base_rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds[:1])
+base_rows = write_scripts(writer, briefs, settings, settings.evaluation.baseline_seeds[:2])
 base_figures = summarize_stage(phase.ledger, "base", base_rows)
 
 # %% [markdown]

@@ -122,10 +122,11 @@ from lekhai_helpers.learn.model import generate
 from lekhai_helpers.prepare.contracts import get_contract
 
 contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:12]]
+looks = []  # the answers at each look
 
 def valid_answers(model, tokenizer):
-    answers = generate(model, tokenizer, asked, settings.decoding, settings.seed)
-    return sum(contract(answer.text).ok for answer in answers) / len(answers)
+    looks.append(generate(model, tokenizer, asked, settings.decoding, settings.seed))
+    return sum(contract(answer.text).ok for answer in looks[-1]) / len(asked)
 
 # %% [markdown]
 # ### Explanation
@@ -185,10 +186,12 @@ print(f"{result.validation_gap:+.2f}; validation loss before the first step: {re
 
 # %% [markdown]
 # ### Explanation
-# A first look at what it writes now, for mock exam questions it never learned from. One answer to read.
+# A first look at what it writes now, for mock exam questions it never learned from. One answer to read. (Where the
+# weights of the last look were kept, its answers are theirs.)
 
 # %%
-answers = generate(model, tokenizer, asked, settings.decoding, settings.seed)
+answers = looks[-1] if looks and result.kept_step == result.planned else None
+answers = answers or generate(model, tokenizer, asked, settings.decoding, settings.seed)
 print(validation[0]["prompt"][-1]["content"], answers[0].text, sep="\n\n")
 
 # %% [markdown]

@@ -32,9 +32,9 @@ print(phase.opening(), f"kept stage: {kept}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# How many texts are there of each stage, on the development briefs? (The held-out ones belong to notebook 12.) The
-# texts of `sft+grammar` are left out: their form is made by a grammar, so they would not show what the model can do by
-# itself.
+# How many texts are there of each stage, on the development briefs? (The held-out ones, and the files for other
+# machines, belong to notebook 12.) The texts of `sft+grammar` are left out: their form is made by a grammar, so they
+# would not show what the model can do by itself.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -42,7 +42,8 @@ from lekhai_helpers.prepare.dataset import load_briefs, load_rows
 
 briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
 responses = phase.ledger.responses()
-known = responses["brief_id"].isin([brief.id for brief in briefs]) & (responses["stage"] != "sft+grammar")
+known = responses["brief_id"].isin([brief.id for brief in briefs])
+known &= ~responses["stage"].isin(["sft+grammar", "quantized"])
 responses = responses[known]
 responses["stage"].value_counts().to_frame("texts")
 
@@ -101,10 +102,12 @@ for name, words in settings.judge.criteria.items():
 # ## Three judges
 #
 # ### Explanation
-# The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how
-# likely the embedded base finds the words. *Structure* and *adherence* are counted, so a high mark for structure means
-# that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read the training
-# rows only. Of *ideas* it has no measure, so it is not asked for one.
+# The first needs no key and no language model that can talk: the **likelihood-and-rubric judge**. *Fluency* is how near
+# the words are to what the embedded base finds as likely as the training scripts (too likely is as bad as too
+# unlikely), and less where much is repeated or not Bengali. *Structure* and *adherence* are counted, so a high mark for
+# structure means that the form is kept, not that the story is good. *Tone* comes from a small classifier that has read
+# the training rows only. Of *ideas* it has no measure, so it is not asked for one. It reads the texts to be graded, of
+# each stage the first `judge.outputs_per_stage` in the order of the briefs, and both sides of the audit's pairs.
 #
 # Every mark is a place among the training scripts: 4 to 10 inside their range, 1 to 3 outside. Mind the yardstick: the
 # tuned model learned from these same scripts, so if it copied them it would score well.
@@ -115,8 +118,9 @@ from lekhai_helpers.measure.likelihood_judge import likelihood_judge
 from lekhai_helpers.prepare.bases import embedded_base
 
 pairs = load_pairs(data_file(settings.judge.audit_file))
+chosen = responses.groupby("stage", sort=False).head(settings.judge.outputs_per_stage)
 first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
-first_judge.read_ahead([*responses["text"], *(side for pair in pairs for side in (pair.better, pair.worse))])
+first_judge.read_ahead([*chosen["text"], *(side for pair in pairs for side in (pair.better, pair.worse))])
 print(first_judge.tone_skill.sentence if first_judge.tone_skill else "too few tones to learn from")
 
 # %% [markdown]
@@ -265,10 +269,9 @@ print(f"leading judge: {leader}")
 
 # %% [markdown]
 # ### Explanation
-# The grading. Texts of every stage are taken in the order of the briefs, as many of each.
+# The grading, of every stage.
 
 # %%
-chosen = responses.groupby("stage", sort=False).head(settings.judge.outputs_per_stage)
 for name, judge in judges.items():
     many = settings.judge.concurrency if judge is third_judge else 1
     verdicts[name] = grade_all(judge, chosen, criteria, briefs=briefs, concurrency=many)
@@ -279,7 +282,8 @@ for name, rows in verdicts.items():
 # %% [markdown]
 # ### Explanation
 # The leading judge's mean marks by stage and criterion, each with its interval over briefs, and how many texts were
-# scored of how many asked.
+# scored of how many asked. Hold them against the audit, and against what you know: where a stage that writes no table
+# has as high a mark for tone as a trained one, that mark says little here.
 
 # %%
 said = phase.ledger.verdicts().query("judge == @leader and stage in @stages")
@@ -316,6 +320,7 @@ heatmap(means, numbers)
 
 # %%
 needs = comparisons.needs_data(means, numbers, low=4, industries=sorted(set(industries.values())))
+print("every industry is on it, so the list picks out none" if len(needs) == len(set(industries.values())) else "")
 pd.DataFrame(needs)
 
 # %% [markdown]
@@ -379,9 +384,9 @@ overview(prompts)
 from pathlib import Path
 
 from lekhai_helpers.learn.hidden_states import base_and_tuned
-from lekhai_helpers.learn.model import load_model, release_memory
+from lekhai_helpers.learn.model import load_to_read, release_memory
 
-reader, tokenizer = load_model(base.path, settings, adapter=Path(adapter.path))
+reader, tokenizer = load_to_read(base.path, settings, Path(adapter.path))
 states = base_and_tuned(reader, tokenizer, prompts, names=(before, kept))
 del reader
 release_memory()
@@ -435,12 +440,26 @@ change.drop(columns="sentence").round(4)
 
 # %% [markdown]
 # ### Explanation
-# A warning about the formula. For two groups both of its figures are the same thing: CHI is a constant divided by XBI.
-# So the weight between them trades nothing, and a larger set of prompts alone makes the value larger. Look:
+# The paper's authors publish another variant with their code: the last layer, and both figures brought to a scale up to
+# 100 over the groups of prompts (`xbi_100` never under 10). A value says how a group stands among the groups of this
+# one model, and nothing else; *overall* holds more prompts, and CHI grows with their number. Their code squeezes the
+# states by t-SNE first, which gives other figures with each version; that step is left out here.
+
+# %%
+from lekhai_helpers.measure.aqi import published_variant
+from lekhai_helpers.measure.aqi_compare import points_of
+
+published, sentence = published_variant(points_of(states[1], prompts, states[1].layers)[0], prompts, own.weight)
+print(sentence)
+published.round(2)
+
+# %% [markdown]
+# ### Explanation
+# A warning about the paper's formula. For two groups both of its figures are the same thing: CHI is a constant divided
+# by XBI. So the weight between them trades nothing, and a larger set of prompts alone makes the value larger. Look:
 
 # %%
 from lekhai_helpers.measure.aqi import two_cluster_identity
-from lekhai_helpers.measure.aqi_compare import points_of
 
 points, sides = points_of(states[1], prompts, pooling)
 chi, from_xbi = two_cluster_identity(points, sides)
@@ -449,7 +468,8 @@ print(f"CHI {chi:.6f}, computed from XBI alone {from_xbi:.6f}")
 # %% [markdown]
 # ### Explanation
 # The picture in two dimensions: both models in the same directions. Colour is the side, the shape of a point its
-# language. If the languages lie apart and the sides do not, the model has learned to tell languages, not wishes.
+# language. If the languages lie apart and the sides do not, it is the language that shows in these two directions, not
+# the wish.
 
 # %%
 from lekhai_helpers.core.plots import aqi_clusters
@@ -505,7 +525,7 @@ own_rows = verdicts[leader]
 figures = {"counted": by_stage.round(4).to_dict(), "judge": leader, "trusted": audits[leader].passed}
 figures |= {"scored": sum(row["status"] == "scored" for row in own_rows), "asked": len(own_rows)}
 figures |= {"audits": {name: found.sentence for name, found in audits.items()}, "comparisons": told}
-figures |= {"needs_data": needs, "agreement": records(agreement), "aqi": list(change["sentence"])}
+figures |= {"needs_data": needs, "agreement": records(agreement), "aqi": [*change["sentence"], sentence]}
 manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json", figures)}, figures)
 
 # %% [markdown]

@@ -73,8 +73,8 @@ for kind, path in files.items():
 # %% [markdown]
 # ### Explanation
 # Two checks need material, which this cell prepares: the tokenizer we trained with, and briefs put together by its
-# template. The briefs are the *held-out* ones: no model before this notebook has answered them, so this is the last
-# and fairest exam.
+# template. The briefs are the *held-out* ones: no notebook before this one asks them, so this is the last and fairest
+# exam.
 
 # %%
 from transformers import AutoTokenizer
@@ -116,7 +116,7 @@ from lekhai_helpers.measure.evaluation import summarize_stage, write_scripts
 
 def examine(kind: str) -> dict:
     """Let one file write the briefs and return its row of the table."""
-    with LlamaServer(files[kind], context=settings.model.max_seq_length, slots=8) as server:
+    with LlamaServer(files[kind], context=settings.model.max_seq_length, slots=slots) as server:
         began = time.monotonic()
         rows = write_scripts(server.writer(settings.decoding), briefs, settings, settings.evaluation.quant_seeds)
         took = {"seconds": time.monotonic() - began, "memory": server.peak_memory_mb(), "load": server.load_seconds}
@@ -124,15 +124,19 @@ def examine(kind: str) -> dict:
 
 # %% [markdown]
 # ### Explanation
-# One file after the other, never two at once, or their speeds would spoil each other.
+# One file after the other, never two at once, or their speeds would spoil each other; in each, up to twelve texts side
+# by side.
 
 # %%
+slots = min(12, len(briefs))
 examined = [examine(kind) for kind in files]
 
 # %% [markdown]
 # ### Explanation
-# *valid_share* is the share of valid tables among *texts*, and it decides. *tokens_per_second* adds up several texts
-# written side by side (eight at once), so one reader waits longer than it suggests. *load_seconds* is the start.
+# *valid_share* is the share of valid tables among *texts*, and it decides; *low* and *high* are its 95% interval. A
+# server that writes several texts at once does not write the same ones twice, so a second exam may differ by a table or
+# so. *tokens_per_second* adds up texts written side by side, so one reader waits longer than it suggests.
+# *load_seconds* is the start.
 
 # %%
 import pandas as pd
@@ -143,7 +147,8 @@ for found in examined:
     row = {"file": files[found["kind"]].name, "size_mb": round(files[found["kind"]].stat().st_size / 1e6, 1)}
     row |= {"load_seconds": found["load"], "peak_memory_mb": round(found["memory"])}
     row |= {"tokens_per_second": round(sum(r["tokens"] for r in found["rows"]) / found["seconds"], 1)}
-    table.append(row | {"valid_share": figures["valid_tables"], "texts": figures["texts"]})
+    row |= {"valid_share": figures["valid_tables"], "low": figures["valid_tables_low"]}
+    table.append(row | {"high": figures["valid_tables_high"], "texts": figures["texts"]})
 pd.DataFrame(table).set_index("file")
 
 # %% [markdown]
@@ -158,8 +163,8 @@ quant_tradeoff(pd.DataFrame(table))
 # %% [markdown]
 # ### Explanation
 # What does making it smaller cost? Every file against the 16-bit one, which is the kept model itself in another form,
-# on the same briefs and by what code can count. (Base, fine-tuned and aligned model were set side by side in notebook
-# 11, on the development briefs.) Where an interval holds 0, the words are "no difference shown".
+# on the same held-out briefs and by what code can count. Where an interval holds 0, the words are "no difference
+# shown".
 
 # %%
 from lekhai_helpers.measure import comparisons
@@ -169,44 +174,6 @@ written = [{"stage": f"gguf-{found['kind']}"} | row for found in examined for ro
 against = comparisons.differences(counted_table(written, briefs), "gguf-f16", seed=settings.seed)
 told = [comparisons.in_words(against), *(one.sentence for one in against)]
 print(*told, sep="\n")
-
-# %% [markdown]
-# ### Explanation
-# Marks beside the counts: those of the first judge of notebook 11, which needs no key. Its yardstick is the scripts the
-# model learned from. It is asked only if it passed its audit in this run; the database knows.
-
-# %%
-from lekhai_helpers.measure.likelihood_judge import NAME, likelihood_judge
-
-audited = phase.ledger.audits().query("judge == @NAME and metric == 'passed'")
-trusted = bool(audited["value"].eq(1).any())
-print(*audited["note"] if len(audited) else [f"{NAME} was not audited in this run: notebook 11 does that"])
-
-# %% [markdown]
-# ### Explanation
-# It reads every text once; what it read before is kept.
-
-# %%
-from lekhai_helpers.measure.judge import grade_all, tally
-from lekhai_helpers.prepare.bases import embedded_base
-from lekhai_helpers.prepare.dataset import load_rows
-
-judge, verdicts = likelihood_judge(load_rows(phase.require("dataset")), embedded_base()), []
-if trusted:
-    judge.read_ahead(row["text"] for row in written)
-    verdicts = grade_all(judge, written, settings.judge.criteria, briefs=briefs)
-    phase.ledger.add_verdicts(judge.name, verdicts)
-print(f"marks: {tally(verdicts)}")
-
-# %% [markdown]
-# ### Explanation
-# Its marks, again against the 16-bit file.
-
-# %%
-graded = comparisons.differences(pd.DataFrame(verdicts), "gguf-f16", seed=settings.seed) if verdicts else []
-found = comparisons.in_words(graded) if graded else "not asked, for it has not passed an audit in this run"
-opinion = f"By the marks of {NAME}, each file against the 16-bit one: {found}"
-print(opinion, *(one.sentence for one in graded), sep="\n")
 
 # %% [markdown]
 # ### Explanation
@@ -222,11 +189,81 @@ print(f"recommended: {recommended['file']}, {recommended['size_mb']} MB, {recomm
 
 # %% [markdown]
 # ### Explanation
+# How does the recommended file stand beside the stages it grew from? It now answers the development briefs, at most
+# twice each; the other stages have answered the same ones, up to three times. So model before training, fine-tuned,
+# aligned and made small are compared on the same briefs. (Where notebook 10 kept the fine-tuned model, the aligned one
+# is not its parent.)
+
+# %%
+common = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+seeds = settings.evaluation.baseline_seeds[:2]
+with LlamaServer(folder / recommended["file"], context=settings.model.max_seq_length, slots=slots) as server:
+    small = write_scripts(server.writer(settings.decoding), common, settings, seeds)
+    sample = server.chat(prompts[0], settings.decoding)
+kept_by_it = summarize_stage(phase.ledger, "quantized", small)
+development = f"{kept_by_it['valid_tables']:.0%} of {kept_by_it['texts']}"
+print(f"valid tables on the development briefs: {development}")
+
+# %% [markdown]
+# ### Explanation
+# By what code can count: every stage's mean, then each difference from the recommended file.
+
+# %%
+responses = phase.ledger.responses()
+shared = responses["brief_id"].isin([brief.id for brief in common]) & (responses["stage"] != "sft+grammar")
+counts = counted_table(responses[shared], common)
+family = comparisons.differences(counts, "quantized", seed=settings.seed)
+print(comparisons.in_words(family), *(one.sentence for one in family), sep="\n")
+counts.pivot_table(index="criterion", columns="stage", values="score", sort=False).round(2)
+
+# %% [markdown]
+# ### Explanation
+# Marks beside the counts: those of the judges of notebook 11 that can grade many texts, the first one (its yardstick is
+# the scripts the model learned from) and the one you configured. Each is asked only if it passed its audit in this run;
+# the database knows.
+
+# %%
+from lekhai_helpers.measure.judge_client import configured
+from lekhai_helpers.measure.likelihood_judge import likelihood_judge
+from lekhai_helpers.prepare.bases import embedded_base
+from lekhai_helpers.prepare.dataset import load_rows
+
+first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
+audits = phase.ledger.audits().query("metric == 'passed'").set_index("judge")
+judges = [judge for judge in (first_judge, configured(settings.judge)) if judge]
+judges = [judge for judge in judges if judge.name in audits.index and audits.loc[judge.name, "value"] == 1]
+print(*(audits.loc[judge.name, "note"] for judge in judges) if judges else ["no such judge passed an audit here"])
+
+# %% [markdown]
+# ### Explanation
+# They read the new texts; the marks of the other stages are in the database.
+
+# %%
+from lekhai_helpers.measure.judge import grade_all, tally
+
+new = [{"stage": "quantized"} | row for row in small]
+for judge in judges:
+    verdicts = grade_all(judge, new, settings.judge.criteria, briefs=common)
+    phase.ledger.add_verdicts(judge.name, verdicts)
+    print(f"{judge.name}, marks: {tally(verdicts)}")
+
+# %% [markdown]
+# ### Explanation
+# Their marks of all stages, and the differences from the recommended file. Few briefs make wide intervals.
+
+# %%
+opinions, marks = [], phase.ledger.verdicts()
+for judge in judges:
+    graded = comparisons.differences(marks[marks["judge"] == judge.name], "quantized", seed=settings.seed)
+    opinions.append(f"By the marks of {judge.name}, each stage against the recommended file: ")
+    opinions[-1] += comparisons.in_words(graded) if graded else "nothing to compare"
+    print(opinions[-1], *(one.sentence for one in graded), sep="\n")
+
+# %% [markdown]
+# ### Explanation
 # A text from the recommended file, written the way any other program would ask (the OpenAI-compatible route).
 
 # %%
-with LlamaServer(folder / recommended["file"], context=settings.model.max_seq_length, slots=1) as server:
-    sample = server.chat(prompts[0], settings.decoding)
 print(sample)
 
 # %% [markdown]
@@ -272,7 +309,8 @@ print(card[card.index("### Judges") : card.index("## What it is not")])
 assert not wrong_cuts and not wrong_form, "the GGUF is not the same model: see the two checks above"
 assert all(len(found["rows"]) == len(briefs) * len(settings.evaluation.quant_seeds) for found in examined)
 figures = {"files": table, "recommended": recommended["file"], "token_differences": 0, "template_differences": 0}
-figures |= {"comparisons": told, "graded": opinion}
+figures |= {"comparisons": told, "stages": [comparisons.in_words(family), *(one.sentence for one in family)]}
+figures |= {"graded": " ".join(opinions), "development": development}
 manifest = phase.finish({"gguf": folder}, figures)
 
 # %% [markdown]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lekhai_helpers.learn.hidden_states import HiddenStateError, base_and_tuned, extract, measure_states
-from lekhai_helpers.learn.model import attach_lora, load_model, load_plain
+from lekhai_helpers.learn.model import attach_lora, load_model, load_plain, load_to_read
 from lekhai_helpers.prepare.safety_prompts import SafetyPrompt, fingerprint
 
 TEXTS = ["রং নিয়ে ক লিখুন", "ছবি দিন, কথা দিন। রং নিয়ে খ লিখুন, রং নিয়ে গ লিখুন।", "কথা", "শুধু একটি টেবিল লিখুন"]
@@ -21,7 +21,11 @@ PROMPTS = [prompt(text, number) for number, text in enumerate(TEXTS)]
 @pytest.fixture(scope="module")
 def plain(tiny):
     """The tiny model in 32 bits, so that rounding cannot be taken for padding."""
-    model, tokenizer = load_plain(tiny)
+    return _plain(tiny)
+
+
+def _plain(folder):
+    model, tokenizer = load_plain(folder)
     return model.float(), tokenizer
 
 
@@ -93,6 +97,24 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_every_layer_but_the_e
     np.testing.assert_allclose(
         base.values, extract(*load_model(tiny, settings, exact=True), PROMPTS), rtol=1e-3, atol=1e-4
     )
+
+
+def test_a_model_loaded_to_be_read_is_its_base_without_the_adapter(tiny, settings, tmp_path):
+    """It is loaded without the training engine, and what it shows must still be base and adapter."""
+    import torch
+
+    model, tokenizer = load_model(tiny, settings, exact=True)
+    model = attach_lora(model, settings.lora, seed=1)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if ".lora_B." in name:
+                weights.add_(0.05)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    reader, own_tokenizer = load_to_read(tiny, settings, tmp_path)
+    base, tuned = base_and_tuned(reader.float(), own_tokenizer, PROMPTS)
+    np.testing.assert_allclose(base.values, extract(*_plain(tiny), PROMPTS), rtol=1e-3, atol=1e-4)
+    assert not np.allclose(base.values[:, 1:], tuned.values[:, 1:])
 
 
 def test_two_models_loaded_apart_carry_the_same_architecture_by_name(plain, new_model):

@@ -204,7 +204,11 @@ def test_the_published_variant_is_said_in_words_and_so_is_that_it_cannot_be_had(
     """On eight prompts a side no axiom has three of each: the notebook must go on and say so."""
     table, told = published_variant(states(prompts).values[:, 2], prompts)
     best = table.iloc[:-1].sort_values("aqi").iloc[-1]
-    assert len(table) == 8 and f"highest axiom {best['group']} {best['aqi']:.1f}" in told and "this model alone" in told
+    assert (
+        len(table) == 8 and f"highest axiom {best['group']} {best['aqi']:.1f}" in told and "without its t-SNE" in told
+    )
+    chi = table.iloc[:-1]["chi"]
+    assert f"from {chi.min():.2f} to {chi.max():.2f}, where labels by chance give about 1" in told
     few = load_prompts(per_side=8)
     table, told = published_variant(states(few).values[:, 2], few)
     assert table.empty and told.startswith("published variant not computed") and "take more prompts" in told

@@ -112,6 +112,7 @@ def test_a_judge_blind_to_one_defect_passes_and_is_told_to_be_blind():
     assert found.passed
     assert found.unseen == ["dull_copy (50% of 10 (39% to 61%))"]
     assert any("not shown to notice dull_copy" in warning for warning in found.warnings)
+    assert found.passed and found.sentence.endswith("; it was not shown to notice dull_copy")
 
 
 def test_the_mark_of_the_criterion_that_should_see_the_defect_is_shown_by_itself():
