@@ -265,29 +265,6 @@ def heatmap(
     return _done(figure)
 
 
-def quant_tradeoff(table: DataFrame) -> Figure:
-    """Draw size, speed and contract share of every file. `table`: file, size_mb, tokens_per_second, valid_share."""
-    panels = (
-        ("size_mb", "size (MB)", "{:.0f}"),
-        ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
-        ("valid_share", "scripts that are a valid table", "{:.0%}"),
-    )
-    figure, axes = _canvas(columns=3, width=9.5, height=1.4 + 0.42 * len(table), sharey=True)
-    for ax, (column, title, form), colour in zip(axes, panels, _COLOURS[:3], strict=True):
-        bars = ax.barh(range(len(table)), table[column].fillna(0), color=colour, height=0.62)
-        labels = [form.format(value) if value == value else "not measured" for value in table[column]]
-        ax.bar_label(bars, labels=labels, padding=4, fontsize=9)
-        ax.set_xlabel(title)
-        ax.margins(x=0.35)
-        ax.locator_params(axis="x", nbins=4)
-    axes[2].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])
-    _percent(axes[2].xaxis)
-    _names_on_y(axes[0], [str(name) for name in table["file"]])
-    figure.suptitle("What does a smaller file cost?")
-    figure.set_layout_engine("constrained", wspace=0.06)
-    return _done(figure)
-
-
 def quality_size_speed(table: DataFrame, recommended: str | None = None) -> Figure:
     """Draw every file as a bubble: size to the right, quality up, speed as area. The best place is the upper left.
 

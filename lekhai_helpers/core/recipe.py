@@ -213,7 +213,9 @@ class Serving(_Section):
     wait_seconds: float = Field(120, gt=0, description="longest wait for a turn")
     write_seconds: float = Field(300, gt=0, description="longest time one request may take the model")
     body_bytes: int = Field(65_536, gt=1000, description="largest request")
-    origins: list[str] = Field(default_factory=list, description="pages elsewhere that may call, e.g. https://x.example")
+    origins: list[str] = Field(
+        default_factory=list, description="pages elsewhere that may call, e.g. https://x.example"
+    )
     check: Literal["text", "grammar", "unaided"] = Field(
         "unaided",
         description="what a new model must show before it takes over: any text; a valid table within the grammar; "

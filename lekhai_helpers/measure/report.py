@@ -136,7 +136,7 @@ def _merge_plot(rows: Rows) -> Figure | None:
 
 def _files_plot(rows: Rows) -> Figure | None:
     table = _table_with(rows, {"file", "size_mb", "tokens_per_second", "valid_share"})
-    return None if table is None else plots.quant_tradeoff(table)
+    return None if table is None else plots.quality_size_speed(table)
 
 
 def _table_with(rows: Rows, needed: set[str]) -> DataFrame | None:

@@ -113,42 +113,40 @@ def free_memory() -> int:
 
 
 async def writes_scripts(client: httpx.AsyncClient, engine: Engine, settings: Settings) -> None:
-    """Let a new engine write three scripts as the service asks for them, and raise Refusal (422) if none is good.
+    """Let a new engine write as the service will ask it, up to three scripts; raise Refusal (422) if none is good.
 
     `serving.check` says what is good. "unaided" is the strict one: the grammar lends a table to any model, so a file
-    that quantising has ruined shows only without it.
+    that quantising has ruined shows only without it. The first good script ends the trial.
     """
     orders = [order_for(trial, settings) for trial in _TRIALS]
-    wanted = settings.serving.check
-    texts = await _write_all(client, engine, orders, settings)
-    if not all(text.strip() for text in texts):
-        raise Refusal(422, f"{engine.info.name} wrote nothing at all for a brief: it is not put in place")
-    if wanted != "text":
-        _one_is_valid(texts, engine, settings, "within the grammar")
-    if wanted == "unaided":
+    await _one_is_good(client, engine, settings, orders, "within the grammar")
+    if settings.serving.check == "unaided":
         free = [Order(order.messages, "") for order in orders]
-        _one_is_valid(await _write_all(client, engine, free, settings), engine, settings, "without the grammar's help")
+        await _one_is_good(client, engine, settings, free, "without the grammar's help")
 
 
-async def _write_all(client: httpx.AsyncClient, engine: Engine, orders: list[Order], settings: Settings) -> list[str]:
-    bodies = [chat_body(engine, order, settings.decoding, seed) for seed, order in enumerate(orders, 1)]
-    seconds = settings.serving.write_seconds * len(bodies)
+async def _one_is_good(
+    client: httpx.AsyncClient, engine: Engine, settings: Settings, orders: list[Order], how: str
+) -> None:
+    problems: list[str] = []
+    for seed, order in enumerate(orders, 1):
+        text = await _trial(client, engine, settings, order, seed)
+        verdict = get_contract(settings.data.contract)(text)
+        if verdict.ok or (settings.serving.check == "text" and text.strip()):
+            return
+        problems += verdict.problems if text.strip() else ["nothing was written"]
+    found = "; ".join(dict.fromkeys(problems))[:300]
+    said = f"{engine.info.name} wrote no valid script in {len(orders)} tries {how} ({found}): it is not put in place"
+    LOG.warning(said)
+    raise Refusal(422, said)
+
+
+async def _trial(client: httpx.AsyncClient, engine: Engine, settings: Settings, order: Order, seed: int) -> str:
+    seconds = settings.serving.write_seconds
     try:
         async with asyncio.timeout(seconds):
-            done = await asyncio.gather(*(write(client, engine, body) for body in bodies), return_exceptions=True)
+            return await write(client, engine, chat_body(engine, order, settings.decoding, seed))
     except TimeoutError:
-        raise Refusal(422, f"{engine.info.name} did not write three scripts within {seconds:g} seconds") from None
-    for failure in (one for one in done if isinstance(one, BaseException)):
-        if not isinstance(failure, Refusal):
-            raise failure
-        raise Refusal(422, f"{engine.info.name} loads but does not write: {failure.detail}")
-    return [text for text in done if isinstance(text, str)]
-
-
-def _one_is_valid(texts: list[str], engine: Engine, settings: Settings, how: str) -> None:
-    verdicts = [get_contract(settings.data.contract)(text) for text in texts]
-    if not any(verdict.ok for verdict in verdicts):
-        problems = "; ".join(dict.fromkeys(problem for verdict in verdicts for problem in verdict.problems))
-        LOG.warning("%s wrote no valid script %s: %s", engine.info.name, how, problems)
-        said = f"{engine.info.name} wrote no valid script in {len(texts)} tries {how} ({problems[:300]})"
-        raise Refusal(422, f"{said}: it is not put in place")
+        raise Refusal(422, f"{engine.info.name} did not write a script within {seconds:g} seconds") from None
+    except Refusal as refusal:
+        raise Refusal(422, f"{engine.info.name} loads but does not write: {refusal.detail}") from None

@@ -152,7 +152,7 @@ def test_the_memory_needed_counts_weights_cache_and_working_room(models):
     ("fault", "words"),
     [
         ({"load_error": "llama.cpp could not load two.gguf"}, "could not load two.gguf"),
-        ({"text": ""}, "wrote nothing at all"),
+        ({"text": ""}, "nothing was written"),
         ({"text": PIPES}, "no valid script in 3 tries within the grammar"),
         ({"unaided": PIPES}, "no valid script in 3 tries without the grammar's help"),
         ({"dies_after": 1}, "loads but does not write"),
@@ -171,7 +171,7 @@ def test_a_model_that_does_not_do_its_work_is_not_put_in_place(bench, fault, wor
 def test_a_model_that_never_ends_its_check_is_given_up(start):
     bench = start({"serving.write_seconds": 0.2})
     bench.world.of("two.gguf").hangs = True
-    assert_problem(bench.reload("two.gguf"), 422, "did not write three scripts within")
+    assert_problem(bench.reload("two.gguf"), 422, "did not write a script within")
     assert_old_goes_on(bench)
 
 
@@ -199,3 +199,9 @@ def test_a_change_is_finished_even_where_nobody_waits_for_it(bench):
         bench.client.post("/admin/reload-model", json={"path": "two.gguf"}, headers=ADMIN, timeout=0.2)
     bench.until(lambda: bench.board.current.name == TWO)
     assert bench.reload("three.gguf").status_code == 200 and len(bench.world.open()) == 1
+
+
+def test_a_good_model_is_asked_for_two_scripts_only(bench):
+    """The trial takes the machine from the people who are waiting for scripts."""
+    bench.reload("two.gguf")
+    assert ["grammar" in body for body in bench.world.bodies] == [True, False]

@@ -77,9 +77,17 @@ def test_other_tokens_are_the_pre_tokenizers_fault_or_a_special_tokens(reference
     """The remedy differs: another converter for the one, the marks of the dictionary for the other."""
     cut = checks.check_ids(reference, replace(view, ids=((2, 4, 7), (2, 5, 6))))
     assert (cut.passed, cut.cause) == (False, "pre-tokenizer")
-    assert "1 of 2 prompts differ, first at token 2: ['দুই'] became ['তিন']" in cut.found and "'default'" in cut.fix
+    assert "1 of 4 readings differ, first at token 2: ['দুই'] became ['তিন']" in cut.found and "'default'" in cut.fix
     special = checks.check_ids(reference, replace(view, ids=((4, 4, 5), (2, 5, 6))))
     assert (special.passed, special.cause) == (False, "special token")
+
+
+def test_the_same_text_cut_otherwise_where_llama_cpp_adds_the_start_mark_itself_is_found(reference, view):
+    """A space put before every text shows only where the start mark is no part of the text."""
+    found = checks.check_ids(reference, replace(view, started=((2, 6, 4, 5), (2, 5, 6))))
+    assert not found.passed and "1 of 4 readings" in found.found and found.cause == "pre-tokenizer"
+    twice = replace(view, started=((2, 2, 4, 5), (2, 2, 5, 6)))
+    assert checks.check_ids(reference, twice).passed
 
 
 def test_tokens_cut_short_are_found(reference, view):
