@@ -110,12 +110,17 @@ def _predictions(folder: Path, texts: Sequence[str]) -> list[Any]:
     return _predict(model, tokenizer, texts)
 
 
-def _load(folder: Path, **options: Any):
+def _load(folder: Path, quantization_config: Any = None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = 0 if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map={"": device}, **options)
+    place = {"": 0 if torch.cuda.is_available() else "cpu"}
+    if quantization_config is None:  # naming it, even as None, would hide the one that a 4-bit folder has
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=place)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, device_map=place, quantization_config=quantization_config
+        )
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 

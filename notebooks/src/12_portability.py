@@ -410,8 +410,7 @@ from lekhai_helpers.ship.licences import card_licence, licences_text
 base, merged = load_pointer(phase.require("merged_base")), phase.figures("02_sutro_fusion")
 facts = {"base": base.title, "kept stage": phase.figures("10_preference_alignment")["kept"]}
 facts |= {"merge_t": merged.get("merge_t")}
-if base.licence != "see its model card":
-    facts["base_licence"] = base.licence
+facts |= {} if base.licence == "see its model card" else {"base_licence": base.licence}
 card = model_card(settings, phase.ledger, facts, gguf=recommended["file"])
 write_text(folder / "README.md", card)
 write_text(folder / "LICENCES.md", licences_text(settings, card_licence(folder)))
