@@ -55,6 +55,11 @@ class Parity:
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
+    def faults(self) -> list[Check]:
+        """Return the failed checks that the export is to blame for: a model that never ends was trained so."""
+        return [check for check in self.checks if not check.passed and check.cause != checks.TRAINING]
+
+    @property
     def sentence(self) -> str:
         """Return "Export OK ..." where the gate passed, else the first fault with cause and remedy."""
         if self.ok:
@@ -212,7 +217,7 @@ class _Gate:
             return Check(name, path.name, True, found)
         if ours == 0:
             fix = "train longer, or raise decoding.max_new_tokens: the model itself does not end its answers"
-            return Check(name, path.name, False, found, checks.WEIGHTS, fix)
+            return Check(name, path.name, False, found, checks.TRAINING, fix)
         fix = "the end-of-turn token is not the one the model writes: see the check of that name, then convert again"
         return Check(name, path.name, False, found, checks.SPECIAL, fix)
 

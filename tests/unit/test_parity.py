@@ -361,3 +361,12 @@ def test_an_rtx_5070_could_run_exl3(monkeypatch):
 
 def test_without_a_card_exl_is_not_for_this_machine(monkeypatch):
     assert "this machine has none" in exl_on(monkeypatch, None, None)
+
+
+def test_a_model_that_never_ends_is_no_fault_of_the_export():
+    """A run of a few steps has such a model: the gate may not say that all is well, and the files are right."""
+    good = Check("token ids", "a.gguf", True, "the same")
+    endless = Check("stops by itself", "a.gguf", False, "0% here and there", checks.TRAINING, "train longer")
+    broken = Check("token ids", "a.gguf", False, "others", checks.PRE, "convert again")
+    assert Parity((good, endless), (), 20).faults == [] and not Parity((good, endless), (), 20).ok
+    assert Parity((good, endless, broken), (), 20).faults == [broken]
