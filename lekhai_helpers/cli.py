@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lekhai_helpers.bench_cli import bench_command
 from lekhai_helpers.export_cli import export_command
 from lekhai_helpers.judge_cli import judge_app
 from lekhai_helpers.ledger_cli import ledger_app
@@ -53,6 +54,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(serve_app)  # without a name: their verbs are verbs of lekhai itself
 app.add_typer(write_app)
 app.command("export")(export_command)
+app.command("bench")(bench_command)
 
 Recipe = Annotated[str, typer.Option(help="What is made: a file of lekhai_helpers/recipes.")]
 Profile = Annotated[str, typer.Option(help="Where: smoke, cpu, colab-t4, rtx5070, multi-gpu; auto asks the machine.")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -27,8 +29,9 @@ def serve(
     engine: Annotated[str, typer.Option(help="An OpenAI-compatible address that writes instead.")] = "",
     model: Annotated[str, typer.Option(help="With --engine: the model's name there.")] = "lekhai",
     grammar: Annotated[
-        bool, typer.Option("--grammar", help="With --engine: it takes GBNF, as llama-server does.")
-    ] = False,
+        Literal["none", "gbnf", "vllm"],
+        typer.Option(help="With --engine: how it takes the table's grammar; gbnf is llama-server, vllm is vLLM."),
+    ] = "none",
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in: set LEKHAI_API_KEY then.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     overrides: Set = None,
@@ -44,10 +47,11 @@ def serve(
     security = Security.from_environment([folder] if folder else [])
     if host not in ("127.0.0.1", "::1", "localhost") and not security.api_key:
         typer.echo("Warning: other machines can ask, and no LEKHAI_API_KEY is set: anyone may write here.", err=True)
-    if engine or file is None:
-        _serve(remote_engine(engine, model, "gbnf" if grammar else "none"), settings, security, host, port)
-    else:
-        _serve(load_engine(file, settings, settings.serving.slots), settings, security, host, port)
+    with _bind(host, port) as door:
+        if engine or file is None:
+            _serve(remote_engine(engine, model, grammar), settings, security, door)
+        else:
+            _serve(load_engine(file, settings, settings.serving.slots), settings, security, door)
 
 
 @serve_app.command()
@@ -86,13 +90,32 @@ def reload(
 # --- within
 
 
-def _serve(first: Engine, settings: Settings, security: Any, host: str, port: int) -> None:
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before a model is loaded; nobody is let in until the service listens. Raises ServeError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = min(found, key=lambda place: place[0] != socket.AF_INET)
+        door = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ServeError(f"{host} is no address of this machine ({error.strerror}): correct --host") from None
+    try:
+        if os.name == "posix":  # else the port stays taken for a minute after the last service
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind(address)
+    except OSError as error:
+        door.close()
+        raise ServeError(f"{host}:{port} cannot be taken ({error.strerror}): give another with --port") from None
+    return door
+
+
+def _serve(first: Engine, settings: Settings, security: Any, door: socket.socket) -> None:
+    import contextlib
     import logging
 
     import uvicorn
 
     from lekhai_helpers.ship.api import create_app
-    from lekhai_helpers.ship.limits import Limits
+    from lekhai_helpers.ship.limits import KEEP_ALIVE, Limits
     from lekhai_helpers.ship.store import ScriptStore
     from lekhai_helpers.ship.switchboard import Switchboard
 
@@ -101,19 +124,25 @@ def _serve(first: Engine, settings: Settings, security: Any, host: str, port: in
     try:
         with ScriptStore(os.environ.get(DATABASE) or None) as store:
             app = create_app(board, store, settings, security)
-            typer.echo(f"{first.info.name} answers at http://{host}:{port} (the page is there, too). Ctrl+C stops it.")
             # No access log: addresses hold what people search for. No proxy headers: they decide who is local.
-            uvicorn.run(
+            config = uvicorn.Config(
                 app,
-                host=host,
-                port=port,
                 log_level="warning",
                 access_log=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=int(settings.serving.write_seconds),
+                timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=math.ceil(settings.serving.write_seconds),
             )
+            typer.echo(f"{first.info.name} answers at {_address(door)} (the page is there, too). Ctrl+C stops it.")
+            with contextlib.suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[door])
     finally:
         board.engine.close()  # after a swap it is not the first any more
+
+
+def _address(door: socket.socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _json(answer: Any) -> dict[str, Any]:

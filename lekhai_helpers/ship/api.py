@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -20,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.ship import api_chat, api_scripts
 from lekhai_helpers.ship.api_models import Health, Reloaded, ReloadRequest
-from lekhai_helpers.ship.limits import BodyGuard, Security
+from lekhai_helpers.ship.limits import BodyGuard, HostGuard, Security
 from lekhai_helpers.ship.metrics import Counting, Metrics
 from lekhai_helpers.ship.page import add_page
 from lekhai_helpers.ship.problems import Problem, Refusal, add_handlers, problems
@@ -47,6 +48,9 @@ def create_app(board: Switchboard, store: Store, settings: Settings, security: S
         app.include_router(router)
     add_page(app)
     app.add_middleware(BodyGuard, most=settings.serving.body_bytes)
+    if not security.api_key:
+        named = [urlsplit(page).hostname for page in settings.serving.origins]
+        app.add_middleware(HostGuard, names=[name for name in named if name])
     if settings.serving.origins:
         # Not "*": only the pages that were named may read the answers.
         app.add_middleware(

@@ -12,7 +12,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from lekhai_helpers.ship.api_models import ChatRequest
 from lekhai_helpers.ship.engines import Engine
 from lekhai_helpers.ship.problems import Refusal, problems
-from lekhai_helpers.ship.service import MODEL_HEADER, EngineStream, Parts, Service, hold, in_time, unless_gone, with_key
+from lekhai_helpers.ship.service import (
+    MODEL_HEADER,
+    EngineStream,
+    Parts,
+    Service,
+    hold,
+    in_time,
+    last_words,
+    unless_gone,
+    with_key,
+)
 from lekhai_helpers.ship.writing import ask, chunks
 
 _NOT_PASSED = {"model", "user", "n", "max_completion_tokens"}
@@ -59,9 +69,12 @@ async def _whole(service: Service, engine: Engine, body: dict[str, Any]) -> Asyn
     async with ask(service.client, engine, body) as answer:
         content = await answer.aread()
     try:
-        yield json.loads(content)
+        found = json.loads(content)
     except ValueError:
-        raise Refusal(502, "the model's engine sent something that is no JSON") from None
+        found = None
+    if not isinstance(found, dict):
+        raise Refusal(502, "the model's engine sent something that is no JSON object")
+    yield found
 
 
 async def _events(service: Service, engine: Engine, body: dict[str, Any], limit: float) -> AsyncGenerator[str, None]:
@@ -70,8 +83,8 @@ async def _events(service: Service, engine: Engine, body: dict[str, Any], limit:
             async for part in in_time(parts, limit):
                 yield _event(part | {"model": engine.info.name})
         yield "data: [DONE]\n\n"
-    except Refusal as error:  # the status is long sent, so the app's handlers cannot say it
-        problem = error.problem()
+    except Refusal as error:
+        problem = await last_words(engine, error)
         yield _event({"error": {"message": problem.detail, "type": problem.title, "code": problem.status}})
 
 

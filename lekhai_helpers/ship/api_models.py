@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from lekhai_helpers.core.bengali import normalize
 
@@ -17,7 +18,14 @@ def _one_line(text: str) -> str:
     return " ".join(normalize(text).split())
 
 
+def _named(text: str) -> str:
+    if not text:  # what was there cannot be seen: U+200B and its like
+        raise PydanticCustomError("string_too_short", "must not be empty")
+    return text
+
+
 Line = Annotated[str, AfterValidator(_one_line)]
+Name = Annotated[Line, AfterValidator(_named)]
 Text = Annotated[str, AfterValidator(normalize)]
 
 
@@ -28,8 +36,8 @@ class ScriptRequest(BaseModel):
 
     industry: Line = Field(default="", max_length=80, examples=["রং ও গৃহসজ্জা (Paint & Home)"])
     tone: Line = Field(default="", max_length=80, examples=["উষ্ণ পারিবারিক (Warm family)"])
-    brand: Line = Field(min_length=1, max_length=80, pattern=r"\S", examples=["ঝিলমাটি"])
-    product: Line = Field(min_length=1, max_length=120, pattern=r"\S", examples=["দেয়ালের রং"])
+    brand: Name = Field(min_length=1, max_length=80, pattern=r"\S", examples=["ঝিলমাটি"])
+    product: Name = Field(min_length=1, max_length=120, pattern=r"\S", examples=["দেয়ালের রং"])
     duration_seconds: int = Field(default=30, ge=10, le=90, description="length of the film in seconds")
     message: Text = Field(default="", max_length=1000, description="what the film should say")
     stream: bool = Field(default=False, description="true: the text comes piece by piece, as Server-Sent Events")
@@ -138,6 +146,15 @@ class ChatMessage(BaseModel):
     content: str = Field(max_length=20_000)
 
 
+class ResponseFormat(BaseModel):
+    """Text, or any JSON. No schema: llama.cpp makes a grammar of it, and one that is written for it (`(a*)*(a*)*...`)
+    keeps the engine busy for minutes, with everybody's answers waiting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "json_object"]
+
+
 class ChatRequest(BaseModel):
     """A conversation, as OpenAI's API has it. Only what is listed is passed on: an engine knows settings of its own,
     and some of them would undo the limits."""
@@ -156,6 +173,6 @@ class ChatRequest(BaseModel):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=0, lt=2**31)
     stop: str | list[str] | None = Field(None, max_length=100)
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     stream_options: dict[str, bool] | None = None
     user: str | None = Field(None, max_length=200, description="taken and not used")

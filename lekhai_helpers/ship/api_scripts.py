@@ -28,7 +28,17 @@ from lekhai_helpers.ship.documents import to_csv, to_docx
 from lekhai_helpers.ship.engines import Engine
 from lekhai_helpers.ship.metrics import Clock
 from lekhai_helpers.ship.problems import LOG, Refusal, problems
-from lekhai_helpers.ship.service import MODEL_HEADER, EngineStream, Parts, Service, hold, in_time, unless_gone, with_key
+from lekhai_helpers.ship.service import (
+    MODEL_HEADER,
+    EngineStream,
+    Parts,
+    Service,
+    hold,
+    in_time,
+    last_words,
+    unless_gone,
+    with_key,
+)
 from lekhai_helpers.ship.store import NewScript, StoredScript, StoreError, UnknownScript
 from lekhai_helpers.ship.writing import chat_body, deltas, order_for
 
@@ -138,14 +148,14 @@ async def _events(service: Service, engine: Engine, asked: ScriptRequest, limit:
                 yield _event("delta", {"text": part})
         answer = await keep(service, asked, "".join(written), engine, clock.seconds)
         yield _event("done", answer.model_dump(mode="json"))
-    except Refusal as error:  # the status is long sent, so the app's handlers cannot say it
-        yield _event("problem", error.problem().model_dump())
+    except Refusal as error:
+        yield _event("problem", (await last_words(engine, error)).model_dump())
 
 
 async def _parts(service: Service, engine: Engine, asked: ScriptRequest, clock: Clock) -> AsyncGenerator[str, None]:
     order = order_for(asked, service.settings)
     body = chat_body(engine, order, service.settings.decoding, secrets.randbelow(2**31))
-    async with aclosing(deltas(service.client, engine, body)) as parts:
+    async with aclosing(deltas(service.client, engine, body, service.metrics.tokens.inc)) as parts:
         first = True
         async for part in parts:
             if first:

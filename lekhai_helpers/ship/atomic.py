@@ -2,7 +2,7 @@
 
 ``with new_folder(folder) as place: ...`` and ``with new_file(path) as place: ...`` give a place to write to. A process
 killed in the middle leaves a name that ends in ``.writing``; `clear_unfinished` takes those away. The folder belongs to
-one writer at a time.
+one writer at a time. `working_copy` gives a tool that writes beside its input a folder of its own.
 """
 
 from __future__ import annotations
@@ -59,6 +59,35 @@ def restore(folder: Path) -> None:
         shutil.rmtree(previous)
     else:
         previous.rename(folder)
+
+
+def working_copy(source: str | Path, target: Path) -> Path:
+    """Make `target` a folder with the same files, to which new ones may be added. Returns `target`.
+
+    Files are hard links where the disk allows it, and then take no room: whoever changes one changes the original, so
+    only add. Elsewhere they are copied. What an earlier, killed run left of `target` goes first.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(source, target, copy_function=_link_or_copy))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
+
+
+def can_link(source: Path, target: Path) -> bool:
+    """Say whether files of `source` can be hard-linked to the existing folder `target`: tried with the smallest one."""
+    files = [path for path in source.iterdir() if path.is_file()]
+    place = target / f"link{UNFINISHED}"
+    try:
+        os.link(min(files, key=lambda path: path.stat().st_size), place)
+    except (OSError, ValueError):
+        return False
+    place.unlink()
+    return True
 
 
 def clear_unfinished(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from lekhai_helpers.core.hardware import machine
 from lekhai_helpers.learn.shapes import shapes, weights_from_shapes
-from lekhai_helpers.ship.atomic import clear_unfinished
+from lekhai_helpers.ship.atomic import can_link, clear_unfinished
 from lekhai_helpers.ship.errors import ExportError
 from lekhai_helpers.ship.fit import file_mb
 
@@ -84,13 +84,17 @@ def _numbers(parameter: Any) -> int:
     return math.prod(state.shape if state is not None else parameter.shape)
 
 
-def gguf_budget(config: Mapping[str, Any], kinds: Sequence[str]) -> Budget:
+def gguf_budget(
+    config: Mapping[str, Any], kinds: Sequence[str], trials: Sequence[str] = (), kept_mb: float = 0.0
+) -> Budget:
     """Return what a set of GGUF files needs: all of them on disk, and the f16 file, which the others are made from.
 
-    Memory: converter and quantiser go tensor by tensor, so the largest in 32 bits, twice, and the converter itself.
+    `trials` are the kinds of files that only stand for a while (one that keeps some tensors at eight bits counts as
+    q8_0), and `kept_mb` what else does: predictions kept for comparing, and a copy of the source. Memory: converter and
+    quantiser go tensor by tensor, so the largest in 32 bits, twice, and the converter itself.
     """
     made = dict.fromkeys(["f16", *kinds])
-    disk = sum(file_mb(config, kind) for kind in made) * _SPARE
+    disk = sum(file_mb(config, kind) for kind in [*made, *trials]) * _SPARE + kept_mb
     return Budget(
         f"the GGUF set ({', '.join(made)})",
         disk,
@@ -99,18 +103,34 @@ def gguf_budget(config: Mapping[str, Any], kinds: Sequence[str]) -> Budget:
     )
 
 
-def begin_gguf_set(folder: Path, config: Mapping[str, Any], kinds: Sequence[str]) -> Budget:
-    """Make ready for a set of GGUF files: clear what a killed export left, then check disk and memory."""
+def begin_gguf_set(
+    folder: Path,
+    config: Mapping[str, Any],
+    kinds: Sequence[str],
+    trials: Sequence[str] = (),
+    kept_mb: float = 0.0,
+    source: str | Path | None = None,
+) -> Budget:
+    """Make ready for a set of GGUF files: clear what a killed export left, then check disk and memory.
+
+    `source` is the folder the converter works on a copy of: its bytes count where the disk gives no hard links.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
-    return gguf_budget(config, kinds).check(folder)
+    copied = 0.0 if source is None or can_link(Path(source), folder) else folder_mb(Path(source))
+    return gguf_budget(config, kinds, trials, kept_mb + copied).check(folder)
+
+
+def folder_mb(folder: Path) -> float:
+    """Return the size of all files in a folder, in MB of 10^6 bytes."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
 
 
 def four_bit_budget(config: Mapping[str, Any]) -> Budget:
     """Return what the bitsandbytes export needs: the NF4 file on disk, in memory the 16-bit model it is held against.
 
     Both are never loaded at once. Beside the model lie the predictions that are compared: `PLACES` places over the
-    whole dictionary, three times, 4 bytes each.
+    whole dictionary, three times, 4 bytes each; the one text just read is small beside them.
     """
     disk = weights_from_shapes(config, four_bit=True) * _SPARE
     predictions = 3 * PLACES * shapes(config).vocabulary * 4 / 1e6

@@ -21,7 +21,7 @@ from lekhai_helpers.ship.problems import Refusal
 from lekhai_helpers.ship.quantize import LlamaServer, QuantizeError
 
 ENGINE_KEY = "LEKHAI_ENGINE_KEY"
-Dialect = Literal["gbnf", "none"]
+Dialect = Literal["none", "gbnf", "vllm"]
 
 
 class EngineError(RuntimeError):
@@ -138,13 +138,18 @@ def local_engine(gguf: Path, context: int, slots: int) -> Engine:
         server.__enter__()
     except QuantizeError as error:
         raise EngineError(str(error)) from None
-    return LocalEngine(gguf, header, server)
+    try:
+        return LocalEngine(gguf, header, server)
+    except OSError as error:  # its name holds its checksum, so it is read once more
+        server.__exit__()
+        raise EngineError(f"{gguf.name} was loaded and is gone since ({error.strerror}): put it back") from None
 
 
 def remote_engine(url: str, model: str, dialect: Dialect = "none") -> Engine:
     """Return an engine at an OpenAI-compatible address; its key, if it wants one, stands in LEKHAI_ENGINE_KEY.
 
-    `dialect` is "gbnf" for llama-server; vLLM and Ollama take no GBNF: there the contract is only checked afterwards.
+    `dialect` says how it takes a grammar: "gbnf" is llama-server's field, "vllm" is vLLM's (0.11 and later). Ollama
+    takes none: there the contract is only checked afterwards.
     Raises EngineError for an address that cannot be one.
     """
     parts = urlsplit(url)

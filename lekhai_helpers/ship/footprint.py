@@ -1,7 +1,7 @@
-"""What each GGUF file costs to run, measured in fresh processes, and which one to take, by rule. Taught in notebook 12.
+"""What each GGUF file costs to run, measured in fresh processes. Taught in notebook 12.
 
 ``measure(path)`` for one file, ``footprint_table(paths)`` for all of them, one after the other: two at once would spoil
-each other's speed. ``recommend(rows)`` picks the smallest file that still does its job.
+each other's speed. Which one to take is `ship.choice`'s.
 """
 
 from __future__ import annotations
@@ -153,40 +153,3 @@ _HEADER = {
     "num_attention_heads": "attention.head_count",
     "num_key_value_heads": "attention.head_count_kv",
 }
-
-
-def recommend(files: Sequence[Mapping[str, Any]], tolerance: float = 0.1, distance: float = 0.1) -> dict[str, Any]:
-    """Return the smallest file that still does its job: its contract share and its predictions both hold.
-
-    `files` are rows with ``file``, ``size_mb``, ``valid_share`` (0 to 1) and, where it was measured, ``distance`` (mean
-    KL divergence from the 16-bit file's predictions, nats a token; None or absent: not measured, not asked). The
-    16-bit file comes first. The rule: a share at most `tolerance` below the 16-bit file's, and a `distance` of at most
-    0.1: to the tokens the 16-bit file would write, such a file gives nine tenths (e^-0.1) of their probability
-    on average. Where nothing else holds, the 16-bit file itself is returned: it is what the others are held against. A
-    16-bit file that writes no valid table has nothing to hold: then the distance alone decides. The row comes back with
-    ``why``.
-    """
-    first, *_ = files
-    enough = first["valid_share"] - tolerance - 1e-9  # 0.8 - 0.1 is a little more than 0.7
-    holding = [row for row in files if row is first or _holds(row, enough, distance)]
-    best = min(holding, key=lambda row: row["size_mb"])
-    return dict(best) | {"why": _why(files, best, enough, distance)}
-
-
-def _holds(row: Mapping[str, Any], enough: float, distance: float) -> bool:
-    return row["valid_share"] >= enough and (row.get("distance") is None or row["distance"] <= distance)
-
-
-def _why(files: Sequence[Mapping[str, Any]], best: Mapping[str, Any], enough: float, distance: float) -> str:
-    smaller = [row for row in files if row["size_mb"] < best["size_mb"]]
-    reasons = [f"{row['file']} is smaller and {_failing(row, enough, distance)}" for row in smaller]
-    return "; ".join([f"{best['file']} is the smallest file that holds", *reasons])
-
-
-def _failing(row: Mapping[str, Any], enough: float, distance: float) -> str:
-    words = []
-    if row["valid_share"] < enough:
-        words.append(f"writes {row['valid_share']:.0%} valid tables, under {max(enough, 0):.0%}")
-    if row.get("distance") is not None and row["distance"] > distance:
-        words.append(f"is {row['distance']:.2f} nats a token away, over {distance:g}")
-    return " and ".join(words)

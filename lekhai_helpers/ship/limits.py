@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from lekhai_helpers.ship.problems import Refusal, problem_response
 API_KEY, ADMIN_TOKEN, MODELS = "LEKHAI_API_KEY", "LEKHAI_ADMIN_TOKEN", "LEKHAI_MODELS"
 _ASK_KEY = {"WWW-Authenticate": "Bearer"}
 BODY_SECONDS = 30  # a body of this size that takes longer is not meant to arrive
+# Seconds a connection stays open between two requests. A proxy in front keeps its own for a minute and fails a request
+# that it sends into one we are just closing, so ours must last longer.
+KEEP_ALIVE = 75
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?")  # a name or an address, and perhaps a port
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,37 @@ def _same(given: str | None, expected: str) -> bool:
 
 
 def _is_loopback(host: str | None) -> bool:
+    return _is_address(host or "") and ipaddress.ip_address(host or "").is_loopback
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host or "").is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
+
+
+class HostGuard:
+    """Refuses (403) who asks a service without a key under a name that is not its own.
+
+    A page elsewhere can let its own name point at this machine ("DNS rebinding"): a browser here would then read the
+    history to it. An address in figures cannot be turned like that, and neither can a name that stands in `names`.
+    """
+
+    def __init__(self, app: ASGIApp, names: Sequence[str]) -> None:
+        self._app, self._names = app, {"localhost", *names}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._knows(dict(scope["headers"]).get(b"host", b"localhost")):
+            refused = Refusal(403, f"this service is asked under its address; under a name it takes {API_KEY}")
+            return await problem_response(refused)(scope, receive, send)
+        await self._app(scope, receive, send)
+
+    def _knows(self, given: bytes) -> bool:
+        found = _HOST.fullmatch(given.decode("latin-1").lower())
+        name = found[1].strip("[]").rstrip(".") if found else ""
+        return name in self._names or _is_address(name)
 
 
 class BodyGuard:

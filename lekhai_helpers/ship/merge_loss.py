@@ -1,7 +1,8 @@
 """Why an adapter is never merged into 4-bit weights, in numbers from a real one. Taught in notebook 08.
 
 ``delta_survival(base, adapter)``: for each linear layer, how much of the adapter's change is left (a) merged into the
-16-bit weights and then quantised, (b) merged into weights that were 4-bit already and quantised again.
+16-bit weights, (b) merged so and then quantised, (c) merged into weights that were 4-bit already and quantised again;
+``survival_table(rows)`` has a line for each of the three.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ _BLOCK = 64  # numbers that share a scale in NF4
 def delta_survival(base: Path, adapter: Path, layers: int | None = None) -> pd.DataFrame:
     """Return one row a linear module of the adapter, with what survives of its change. No model is loaded.
 
-    With W the base's weights, D the adapter's change (scale * B A) and Q rounding to NF4, the wanted weights are W + D.
-    ``change``: size of D against W (Frobenius norms). ``survives_16bit``: what is found of D in Q(W + D) - Q(W), and
-    ``survives_4bit``: in Q(Q(W) + D) - Q(W), each as projection on D, 1 being all of it. ``error_16bit`` and
-    ``error_4bit``: distance of the two from W + D, against the size of D. Q(W) stands on the sixteen steps exactly, so
-    a change smaller than half a step falls back to where it was; W lies anywhere between them, and there the same
-    change tips the rounding as often as it should. `layers` looks at the first so many layers only.
+    With W the base's weights, D the adapter's change (scale * B A), H rounding to bfloat16 and Q rounding to NF4, the
+    wanted weights are W + D. ``change``: size of D against W (Frobenius norms). ``survives_whole``: what is found of D
+    in H(W + D) - W; ``survives_16bit``: in Q(H(W + D)) - Q(W); ``survives_4bit``: in Q(Q(W) + D) - Q(W); each as
+    projection on D, 1 being all of it. ``error_whole``, ``error_16bit``, ``error_4bit``: distance of the three from
+    W + D, against the size of D. Q(W) stands on the sixteen steps exactly, so a change smaller than half a step falls
+    back to where it was; W lies anywhere between them, and there the same change tips the rounding as often as it
+    should. `layers` looks at the first so many layers only.
 
     Raises ExportError where the adapter is none of LoRA or does not belong to the base.
     """
@@ -46,6 +48,22 @@ def survival_sentence(table: pd.DataFrame) -> str:
         f"weights; the error is {half['error_16bit']:.1f} and {half['error_4bit']:.1f} times the change itself "
         f"(median of {len(table)} modules)."
     )
+
+
+def survival_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return three lines, a way of merging each: what survives of the change, and the error (medians over modules)."""
+    import pandas as pd
+
+    half = table.median(numeric_only=True)
+    ways = {
+        "merged in 16 bits, not rounded": "whole",
+        "merged in 16 bits, then rounded to 4": "16bit",
+        "merged into 4-bit weights": "4bit",
+    }
+    rows = [
+        {"way": way, "survives": half[f"survives_{key}"], "error": half[f"error_{key}"]} for way, key in ways.items()
+    ]
+    return pd.DataFrame(rows).set_index("way")
 
 
 def _pairs(base: Path, adapter: Path, layers: int | None) -> Iterator[tuple[str, Any, Any]]:
@@ -102,17 +120,19 @@ def _row(name: str, weight: Any, change: Any) -> dict[str, Any]:
 
     size, wanted = float(change.norm()), weight + change
     rounded = _nf4(weight)
-    late = _nf4(wanted.to(torch.bfloat16).float())  # merged in 16 bits, as an export does
-    early = _nf4(rounded + change)
+    whole = wanted.to(torch.bfloat16).float()  # merged in 16 bits, as an export does
+    late, early = _nf4(whole), _nf4(rounded + change)
 
-    def left(merged: Any) -> float:
-        return float(((merged - rounded) * change).sum()) / size**2
+    def left(merged: Any, before: Any = rounded) -> float:
+        return float(((merged - before) * change).sum()) / size**2
 
     return {
         "module": name,
         "change": size / float(weight.norm()),
+        "survives_whole": left(whole, weight),
         "survives_16bit": left(late),
         "survives_4bit": left(early),
+        "error_whole": float((whole - wanted).norm()) / size,
         "error_16bit": float((late - wanted).norm()) / size,
         "error_4bit": float((early - wanted).norm()) / size,
     }

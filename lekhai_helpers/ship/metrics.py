@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lekhai_helpers.ship.switchboard import Switchboard
 
 _SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 60, 120, 300)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Metrics:
@@ -20,6 +21,7 @@ class Metrics:
     def __init__(self, board: Switchboard) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("lekhai_requests", "answers", ["method", "route", "status"], registry=self.registry)
+        self.tokens = Counter("lekhai_tokens", "tokens of scripts, as the engine counts them", registry=self.registry)
         self.scripts = Counter("lekhai_scripts", "scripts written", ["valid", "kept"], registry=self.registry)
         self.seconds = Histogram("lekhai_script_seconds", "time to write one", buckets=_SECONDS, registry=self.registry)
         told = "time to its first text"
@@ -72,7 +74,9 @@ class Counting:
             await self._app(scope, receive, counted)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            self._metrics.requests.labels(scope["method"], route, str(status)).inc()
+            # A caller may make up methods as well, and each would be a figure for ever.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, str(status)).inc()
 
 
 def _with_no_sniffing(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

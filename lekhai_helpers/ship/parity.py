@@ -1,92 +1,52 @@
 """The parity gate: are the Hugging Face folder, the GGUF files and the Modelfile one and the same model?
 
 ``parity_gate(folder, files, settings, prompts, heldout, modelfile)`` asks all of them the same and returns a `Parity`:
-``print(gate.sentence)`` says "Export OK" only where every check passed, ``gate.table()`` shows each with cause and
-remedy, ``gate.rows`` holds what each file costs in quality. Taught in notebook 12.
+``print(gate.sentence)`` says "Export OK" only where the gate passed, and names the files that pass and those that do
+not; ``gate.table()`` shows each check with cause and remedy, ``gate.rows`` what each file costs in quality. After the
+recommendation, `modelfile_checks` asks the Modelfile that really ships. Taught in notebook 12.
 
-Hard are: text, tokens, start and end marks of every file; that the 16-bit file ends answers by itself as Hugging Face
-does, and gives tokens the same probabilities. Not hard are the greedy texts, since two sums rounded otherwise may part
-ways at any word, and what a smaller file loses, which is what the rows are for.
+Hard are: text, tokens, start and end marks of every file; and that the 16-bit file gives tokens the same probabilities.
+Every file must end answers where Hugging Face ends them, and keep its contract share: a smaller one that does not is
+named as not passed, and is not recommended. Not hard are the greedy texts, since two sums rounded otherwise may part
+ways at any word. The Modelfile is held to text, stop and file: Ollama itself is not run, so it has no tokens to show.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.core.recipe import Decoding, Settings
 from lekhai_helpers.learn.model import Generation, Message
 from lekhai_helpers.prepare.contracts import get_contract
+from lekhai_helpers.ship import parity_answers as answered
 from lekhai_helpers.ship import parity_checks as checks
+from lekhai_helpers.ship.budgets import check_disk
 from lekhai_helpers.ship.errors import QuantizeError
 from lekhai_helpers.ship.gguf_facts import GgufFacts, read_facts
 from lekhai_helpers.ship.llama_server import LlamaServer
 from lekhai_helpers.ship.ollama_template import read_modelfile
-from lekhai_helpers.ship.parity_checks import Check, View
+from lekhai_helpers.ship.parity_checks import Check, Reference, View
 from lekhai_helpers.ship.parity_reference import reference
-from lekhai_helpers.ship.scoring import Passage, Scored, distance, passages, score_gguf, score_model
+from lekhai_helpers.ship.parity_result import Parity
+from lekhai_helpers.ship.scoring import (
+    Passage,
+    Scored,
+    distance,
+    distinct_scripts,
+    kept_mb,
+    kl_interval,
+    passages,
+    score_gguf,
+    score_model,
+)
 
 # Nats a token, on average. Measured on the embedded base: 0.006 from Hugging Face in 32 bits, 0.09 from it in bfloat16,
 # whose sums are the rougher ones.
 MOST_DISTANCE, _MOST_IN_16_BIT = 0.05, 0.25
-_STOP_SLACK = 0.25  # share of greedy answers that may run on where Hugging Face stopped
 _EXACT_UP_TO = 1_500_000_000  # parameters; larger models are compared in the 16 bits they are stored in
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The gate's answer: every check, and a row of figures for each file, the 16-bit one first.
-
-    A row: file, size_mb, perplexity (of held-out answers), distance (mean Kullback-Leibler divergence from the 16-bit
-    file, nats), dlogp (mean absolute difference to Hugging Face at the token that follows, nats), same_next (share of
-    places with the same likeliest token), greedy_equal ("3 of 4"), first_difference, stopped_share, valid_share.
-    """
-
-    checks: tuple[Check, ...]
-    rows: tuple[dict[str, Any], ...]
-    prompts: int
-
-    @property
-    def ok(self) -> bool:
-        """Say whether every check passed, and there was one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-    @property
-    def faults(self) -> list[Check]:
-        """Return the failed checks that the export is to blame for: a model that never ends was trained so."""
-        return [check for check in self.checks if not check.passed and check.cause != checks.TRAINING]
-
-    @property
-    def sentence(self) -> str:
-        """Return "Export OK ..." where the gate passed, else the first fault with cause and remedy."""
-        if self.ok:
-            return (
-                f"Export OK: on {self.prompts} prompts {len(self.rows)} GGUF files and the Modelfile give Hugging "
-                "Face's text and tokens, one start mark and an end that all know."
-            )
-        wrong = [check for check in self.checks if not check.passed]
-        if not wrong:
-            return "Not passed: nothing was checked."
-        one = wrong[0]
-        return (
-            f"Not passed: {len(wrong)} of {len(self.checks)} checks failed. First: {one.name} of {one.file}: "
-            f"{one.found}. Cause: {one.cause}. Remedy: {one.fix}."
-        )
-
-    def table(self):
-        """Return the checks as a pandas table: check, file, passed, found, cause, fix."""
-        import pandas as pd
-
-        return pd.DataFrame([vars(check) for check in self.checks]).set_index("name")
-
-    def figures(self):
-        """Return the rows as a pandas table, one for each file."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows).set_index("file")
 
 
 def parity_gate(
@@ -101,25 +61,34 @@ def parity_gate(
 ) -> Parity:
     """Compare the model in `folder` with GGUF `files` (kind to path, the 16-bit one first) and with `modelfile`.
 
-    `prompts` are messages, 20 of them by rule; the first `greedy` are also answered. `heldout` are dataset rows that
-    nothing was trained on; `shares` are contract shares (0 to 1) by kind, from a larger exam: without them those of
-    the greedy answers stand in the rows.
+    `prompts` are messages, 20 of them by rule; the first `greedy` are also answered, and without any the gate does not
+    pass. `heldout` are dataset rows that nothing was trained or chosen on; each script counts once. `shares` are
+    contract shares (0 to 1) by kind, from a larger exam, and then a condition: without them those of the greedy
+    answers stand in the rows.
 
-    Raises QuantizeError where there is no file or no held-out row.
+    Raises QuantizeError where there is no file, no prompt or no held-out row, and ExportError where the disk has no
+    room for the predictions that are compared.
     """
-    if not files or not heldout:
-        raise QuantizeError("the parity gate needs a GGUF file and a held-out row: see notebooks 03 and 12")
+    if not files or not heldout or not prompts:
+        raise QuantizeError("the parity gate needs a GGUF file, a prompt and a held-out row: see notebooks 03 and 12")
     decoding = settings.decoding.model_copy(update={"temperature": 0.0, "repetition_penalty": 1.0})
     with tempfile.TemporaryDirectory() as place:
         gate = _Gate(
-            folder, settings, decoding, prompts, list(heldout), greedy, Path(place) / "rows", dict(shares or {})
+            folder, settings, decoding, prompts, distinct_scripts(heldout), greedy, Path(place) / "rows", shares or {}
         )
         gate.ask_hugging_face()
         for kind, path in files.items():
             gate.ask_file(kind, path)
         if modelfile is not None:
-            gate.ask_modelfile(modelfile, {path.name for path in files.values()})
-    return Parity(tuple(gate.checks), tuple(gate.rows), len(prompts))
+            names = {path.name for path in files.values()}
+            gate.checks += modelfile_checks(gate.reference, modelfile, gate.prompts, settings, names)
+    return _with_verdicts(Parity(tuple(gate.checks), tuple(gate.rows), len(prompts), len(gate.written)))
+
+
+def _with_verdicts(parity: Parity) -> Parity:
+    """Return the same with ``passed`` in each file's row."""
+    rows = tuple(row | {"passed": row["file"] in parity.passed} for row in parity.rows)
+    return Parity(parity.checks, rows, parity.prompts, parity.greedy)
 
 
 class _Gate:
@@ -130,9 +99,10 @@ class _Gate:
         self.settings: Settings = settings
         self.decoding: Decoding = decoding
         self.prompts: list[list[Message]] = [list(prompt) for prompt in prompts]
-        self.heldout, self.greedy, self.kept, self.shares = heldout, greedy, kept, shares
+        self.heldout, self.greedy, self.kept, self.shares = heldout, greedy, kept, dict(shares)
         self.checks: list[Check] = []
         self.rows: list[dict[str, Any]] = []
+        self.whole_share: float | None = None
 
     def ask_hugging_face(self) -> None:
         """Render, cut, write and read with Hugging Face, then let go of the model."""
@@ -144,6 +114,7 @@ class _Gate:
         self.most_distance = MOST_DISTANCE if exact else _MOST_IN_16_BIT
         self.reference = reference(self.folder, tokenizer, self.prompts)
         self.texts: list[Passage] = passages(tokenizer, self.heldout)
+        check_disk(kept_mb(self.texts, self.reference.rows), self.kept.parent, "comparing predictions")
         self.written: list[Generation] = (
             generate(model, tokenizer, self.prompts[: self.greedy], self.decoding, 1) if self.greedy else []
         )
@@ -165,9 +136,24 @@ class _Gate:
         for check in (checks.check_rendered, checks.check_ids, checks.check_bos, checks.check_ends):
             self.checks.append(check(self.reference, view))
         row = self._row(kind, path, scored, answers)
+        self.checks.append(
+            answered.check_stops(path.name, self._ended, _stopped(answers), first, self._parted(answers))
+        )
         if first:
-            self.checks += [self._check_stops(path, row), self._check_distance(path, row)]
+            self.whole_share = self.shares.get(kind)
+            self.checks.append(answered.check_distance(path.name, row["dlogp"], self.most_distance))
+        elif kind in self.shares and self.whole_share is not None:
+            self.checks.append(answered.check_share(path.name, self.shares[kind], self.whole_share))
         self.rows.append(row)
+
+    @property
+    def _ended(self) -> list[bool]:
+        return [text.stopped for text in self.written]
+
+    def _parted(self, answers: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Say of each greedy answer whether it left Hugging Face's text before that ended."""
+        pairs = zip(self.written, answers, strict=True)
+        return [not answer["content"].startswith(text.text.rstrip()) for text, answer in pairs]
 
     def _not_loaded(self, path: Path, found: str) -> Check:
         padded = any(check.file == path.name and check.cause == checks.PADDING for check in self.checks)
@@ -195,56 +181,52 @@ class _Gate:
         places = [checks.first_difference(ours.text, text) for ours, text in zip(self.written, texts, strict=True)]
         contract = get_contract(self.settings.data.contract)
         share = self.shares.get(kind, _share([contract(text).ok for text in texts]))
+        low, high = kl_interval(scored, self.settings.seed) or (None, None)
         return {
             "file": path.name,
             "size_mb": round(path.stat().st_size / 1e6, 1),
             "perplexity": round(scored.perplexity, 3),
             "distance": round(scored.kl, 5) if scored.kl is not None else 0.0,
+            "distance_low": None if low is None else round(low, 5),
+            "distance_high": None if high is None else round(high, 5),
+            "scripts": len(self.texts),
+            "places": scored.places,
             "dlogp": round(distance(scored, self.scored), 5),
             "same_next": round(scored.same_next, 4) if scored.same_next is not None else 1.0,
             "greedy_equal": f"{sum(place is None for place in places)} of {len(places)}",
             "first_difference": next((place for place in places if place is not None), None),
-            "stopped_share": _share([answer["stop_type"] in ("eos", "word") for answer in answers]),
+            "stopped_share": _share(_stopped(answers)),
             "valid_share": share,
         }
 
-    def _check_stops(self, path: Path, row: Mapping[str, Any]) -> Check:
-        name, ours, theirs = "stops by itself", _share([text.stopped for text in self.written]), row["stopped_share"]
-        if not self.written:
-            return Check(name, path.name, True, "not asked: no greedy answers")
-        found = f"{theirs:.0%} of {len(self.written)} answers ended by themselves, {ours:.0%} in Hugging Face"
-        if theirs > 0 and theirs >= ours - _STOP_SLACK:
-            return Check(name, path.name, True, found)
-        if ours == 0:
-            fix = "train longer, or raise decoding.max_new_tokens: the model itself does not end its answers"
-            return Check(name, path.name, False, found, checks.TRAINING, fix)
-        fix = "the end-of-turn token is not the one the model writes: see the check of that name, then convert again"
-        return Check(name, path.name, False, found, checks.SPECIAL, fix)
 
-    def _check_distance(self, path: Path, row: Mapping[str, Any]) -> Check:
-        name, found = "same probabilities", f"{row['dlogp']:.4f} nats a token from Hugging Face"
-        if row["dlogp"] <= self.most_distance:  # NaN does not pass
-            return Check(name, path.name, True, found)
-        fix = "the weights are not those of the folder: convert the folder that was examined, and look for a warning"
-        return Check(name, path.name, False, f"{found}, more than {self.most_distance}", checks.WEIGHTS, fix)
+def modelfile_checks(
+    known: Reference, path: Path, prompts: Sequence[Sequence[Message]], settings: Settings, names: Collection[str]
+) -> list[Check]:
+    """Hold a Modelfile, read back from disk, against Hugging Face: template text, stop, system text, and its file.
 
-    def ask_modelfile(self, path: Path, names: set[str]) -> None:
-        """Read the Modelfile back and hold it against Hugging Face."""
-        found = read_modelfile(path.read_text(encoding="utf-8"))
-        pairs = [_system_and_user(prompt) for prompt in self.prompts]
-        self.checks += checks.check_modelfile(self.reference, found, pairs)
-        there = found.source.removeprefix("./") in names and found.system in (None, self.settings.system_prompt)
-        what = f"builds on {found.source}, system text {'as trained' if there else 'or file not as examined'}"
-        fix = "write it anew with write_modelfile, naming one of the examined files"
-        self.checks.append(
-            Check("Modelfile file", path.name, there, what, "" if there else checks.TEMPLATE, "" if there else fix)
-        )
+    `known` is `parity_reference.reference` of the model's folder and the same prompts; `names` are the files it may
+    build on: for the one that ships, the recommended file alone.
+    """
+    found = read_modelfile(path.read_text(encoding="utf-8"))
+    there = found.source.removeprefix("./") in names and found.system in (None, settings.system_prompt)
+    what = f"builds on {found.source}, system text {'as trained' if there else 'or file not as examined'}"
+    cause, fix = ("", "") if there else (checks.TEMPLATE, "write it anew with write_modelfile, naming an examined file")
+    pairs = [_system_and_user(prompt) for prompt in prompts]
+    return [
+        *checks.check_modelfile(known, found, pairs),
+        Check("Modelfile file", path.name, there, what, cause, fix),
+    ]
 
 
 def _system_and_user(prompt: Sequence[Message]) -> tuple[str, str]:
     """Return the two texts an Ollama template takes, trimmed as our chat template trims them."""
     said = {message["role"]: message["content"].strip() for message in prompt}
     return said.get("system", ""), said.get("user", "")
+
+
+def _stopped(answers: Sequence[Mapping[str, Any]]) -> list[bool]:
+    return [answer["stop_type"] in ("eos", "word") for answer in answers]
 
 
 def _share(hits: Sequence[bool]) -> float:

@@ -13,13 +13,15 @@ from lekhai_helpers.ship.errors import QuantizeError
 from lekhai_helpers.ship.gguf_facts import GgufFacts
 from lekhai_helpers.ship.ollama_template import Modelfile, render_template
 
-TEMPLATE, SPECIAL, PRE, PADDING, WEIGHTS, TRAINING = (
+TEMPLATE, SPECIAL, PRE, PADDING, WEIGHTS, TRAINING, ROUNDING, NOT_SHOWN = (
     "template",
     "special token",
     "pre-tokenizer",
     "vocabulary padding",
     "weights",
     "training",
+    "rounding",
+    "not shown",
 )
 _AGAIN = "convert again from the folder the model was trained in, with convert_to_gguf"
 

@@ -10,11 +10,12 @@ from lekhai_helpers.learn.model import Message
 from lekhai_helpers.ship.parity_checks import Reference
 
 
-def reference(folder: Path, tokenizer, prompts: Sequence[Sequence[Message]]) -> Reference:
+def reference(folder: str | Path, tokenizer, prompts: Sequence[Sequence[Message]]) -> Reference:
     """Return what the tokenizer and the config files of `folder` make of the prompts; no weight is read."""
     rendered = [
         tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=False) for prompt in prompts
     ]
+    folder = Path(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     ends = end_ids(folder, tokenizer)

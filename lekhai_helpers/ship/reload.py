@@ -48,6 +48,10 @@ async def reload_model(service: Service, given: str) -> Swapped:
             return old.beside(path)
         except EngineError as error:
             raise Refusal(422, f"{error}. {old.info.name} goes on answering") from None
+        except OSError as error:
+            LOG.error("no engine can be started beside the old one: %s", error)
+            words = f"the machine has no process, file or memory left for it ({type(error).__name__})"
+            raise Refusal(507, f"{words}: {old.info.name} goes on answering") from None
 
     async def check(engine: Engine) -> None:
         await writes_scripts(service.client, engine, service.settings)
@@ -62,16 +66,19 @@ def allowed_file(given: str, folders: tuple[Path, ...]) -> Path:
     """
     if "\0" in given:
         raise Refusal(422, "path must be the path of a file")
-    for folder in folders:
-        found = (folder / Path(given).expanduser()).resolve()
-        if found.is_relative_to(folder) and found.is_file():
-            if found.suffix != ".gguf":
-                raise Refusal(422, f"{found.name} is no GGUF file: its name must end in .gguf")
-            return found
-    inside = any((folder / Path(given).expanduser()).resolve().is_relative_to(folder) for folder in folders)
-    if inside:
+    try:
+        meant = [(folder, (folder / Path(given).expanduser()).resolve()) for folder in folders]
+        inside = [found for folder, found in meant if found.is_relative_to(folder)]
+        files = [found for found in inside if found.is_file()]
+    except (OSError, RuntimeError):  # a name too long, ~somebody who is not there, links in a circle
+        raise Refusal(422, "path must be the path of a file") from None
+    if not inside:
+        raise Refusal(403, "models may come from the run's folder, and from those that LEKHAI_MODELS names, only")
+    if not files:
         raise Refusal(404, f"there is no file {Path(given).name} in the folders that models may come from")
-    raise Refusal(403, "models may come from the run's folder, and from those that LEKHAI_MODELS names, only")
+    if files[0].suffix != ".gguf":
+        raise Refusal(422, f"{files[0].name} is no GGUF file: its name must end in .gguf")
+    return files[0]
 
 
 def same_kind(new: GgufHeader, old: GgufHeader) -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.ship.errors import QuantizeError
+from lekhai_helpers.ship.scoring_rows import Rows
 
-EVERY = 8  # whole rows at one place in so many: for 4000 tokens of a dictionary of 35 000 that is 70 MB on disk
+EVERY = 4  # whole rows at one place in so many: for 2000 tokens of a dictionary of 35 000 that is 70 MB on disk
+FEWEST = 3  # scripts; from fewer nothing can be said of how far chance alone moves a distance
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,44 @@ class Passage:
 class Scored:
     """What a model finds of passages: for each the natural log-probabilities of its answer's tokens.
 
-    `kl` is the mean Kullback-Leibler divergence (nats) from the model compared with, at the places looked at;
-    `same_next` the share of those where both find the same token likeliest. None where nothing was compared. `facts`
-    is what llama.cpp says of the file's start and end tokens; empty for Hugging Face.
+    `kl` is the mean Kullback-Leibler divergence (nats) from the model compared with, at the places looked at, and
+    `divergences` are those of each passage; `same_next` is the share of places where both find the same token
+    likeliest. None and empty where nothing was compared. `facts` is what llama.cpp says of the file's start and end
+    tokens; empty for Hugging Face.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     kl: float | None = None
     same_next: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    divergences: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def places(self) -> int:
+        """Return how many places were compared with whole rows."""
+        return sum(len(passage) for passage in self.divergences)
+
+    @property
+    def kls(self) -> list[float]:
+        """Return the mean divergence of each passage that has a place looked at, in nats."""
+        return [math.fsum(passage) / len(passage) for passage in self.divergences if passage]
 
     @property
     def perplexity(self) -> float:
         """Return exp(-mean log-probability): 1 would be certainty. NaN where there is no token."""
         values = [value for row in self.logprobs for value in row]
         return math.exp(-math.fsum(values) / len(values)) if values else math.nan
+
+
+def distinct_scripts(examples: Sequence[Mapping[str, Any]], limit: int | None = None) -> list[Mapping[str, Any]]:
+    """Return the dataset rows of the first `limit` different scripts, one wording of its request each.
+
+    The same script under a second request is no second witness: whoever counts it twice finds intervals too narrow.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in examples:
+        found.setdefault(row["completion"][-1]["content"], row)
+    return list(found.values())[:limit]
 
 
 def passages(tokenizer, examples: Sequence[Mapping[str, Any]]) -> list[Passage]:
@@ -82,6 +107,32 @@ def distance(one: Scored, other: Scored) -> float:
     return math.fsum(abs(a - b) for a, b in pairs) / len(pairs) if pairs else math.nan
 
 
+def kl_interval(scored: Scored, seed: int = 0, rounds: int = 2000) -> tuple[float, float] | None:
+    """Return the 95% interval of the mean divergence, in nats, by drawing whole passages anew.
+
+    Places of one script are alike, so it is scripts that are drawn and not places. The percentiles are moved out as
+    few passages need it (Hesterberg 2015, as in `measure.comparisons`). None from fewer than `FEWEST` passages.
+    """
+    import numpy as np
+    from scipy.stats import norm, t
+
+    looked_at = [passage for passage in scored.divergences if passage]
+    n = len(looked_at)
+    if n < FEWEST:
+        return None
+    sums, counts = np.array([math.fsum(p) for p in looked_at]), np.array([len(p) for p in looked_at])
+    drawn = np.random.default_rng(seed).integers(0, n, (rounds, n))
+    tail = norm.cdf(t.ppf(0.025, n - 1) * (n / (n - 1)) ** 0.5)
+    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def kept_mb(texts: Sequence[Passage], vocabulary: int, every: int = EVERY) -> float:
+    """Return what the whole rows of `texts` take on disk while files are compared, in MB of 10^6 bytes."""
+    places = sum(len(text.ids) - max(1, text.start) for text in texts)
+    return (places // every + 1) * vocabulary * 4 / 1e6
+
+
 def score_gguf(
     gguf: Path,
     texts: Sequence[Passage],
@@ -113,7 +164,8 @@ def score_gguf(
         raise QuantizeError(f"llama.cpp could not read the scripts with {gguf.name}: {last}")
     found = json.loads(lines[-1])
     rows = tuple(tuple(row) for row in found["logprobs"])
-    return Scored(rows, found["kl"], found["same_next"], found["facts"])
+    apart = tuple(tuple(passage) for passage in found["divergences"])
+    return Scored(rows, found["kl"], found["same_next"], found["facts"], apart)
 
 
 def score_model(
@@ -134,60 +186,7 @@ def score_model(
             values = row.float().log_softmax(-1).cpu().numpy()
             logprobs.append(float(values[token]))
             rows.take(values)
+        rows.end_passage()
         found.append(tuple(logprobs))
     rows.close()
-    return Scored(tuple(found), rows.mean_kl, rows.same_next)
-
-
-class Rows:
-    """Whole rows of log-probabilities, one in `every`: written to `keep`, compared with those in `against`.
-
-    A file of raw 32-bit numbers, row after row. Raises QuantizeError where `against` holds rows of another dictionary.
-    """
-
-    def __init__(self, every: int, keep: str | Path | None = None, against: str | Path | None = None) -> None:
-        self.every, self.seen, self.width = every, 0, 0
-        self.kept = Path(keep).open("wb") if keep else None  # noqa: SIM115 (closed by `close`, many rows later)
-        self.other = Path(against).open("rb") if against else None  # noqa: SIM115
-        self.divergences: list[float] = []
-        self.same: list[bool] = []
-
-    def take(self, row: Any) -> None:
-        """Look at the next place's row (numpy, 32 bits), where it is one of those looked at."""
-        self.seen, looked_at = self.seen + 1, self.seen % self.every == 0
-        if looked_at and self.kept:
-            self.kept.write(row.tobytes())
-        if looked_at and self.other:
-            self._compare(row)
-        self.width = len(row)
-
-    def _compare(self, row: Any) -> None:
-        import numpy as np
-
-        assert self.other is not None
-        first = np.frombuffer(self.other.read(row.nbytes), dtype=np.float32)
-        if first.shape != row.shape:
-            raise QuantizeError(f"the rows kept by the other file are not of {len(row)} tokens, or were cut short")
-        p = np.exp(first.astype(np.float64))
-        # Tokens of probability zero add nothing: 0 times infinity must not make the sum NaN.
-        self.divergences.append(float(np.where(p > 0, p * (first.astype(np.float64) - row), 0.0).sum()))
-        self.same.append(bool(first.argmax() == row.argmax()))
-
-    def close(self) -> None:
-        """Close the files. Raises QuantizeError where the other one held more rows than were read: other texts."""
-        for file in (self.kept, self.other):
-            if file:
-                left = file.read(1) if file is self.other else b""
-                file.close()
-                if left:
-                    raise QuantizeError("the rows kept by the other file are of other texts: score both on the same")
-
-    @property
-    def mean_kl(self) -> float | None:
-        """Return the mean divergence in nats; None where nothing was compared."""
-        return math.fsum(self.divergences) / len(self.divergences) if self.divergences else None
-
-    @property
-    def same_next(self) -> float | None:
-        """Return the share of places with the same likeliest token; None where nothing was compared."""
-        return sum(self.same) / len(self.same) if self.same else None
+    return Scored(tuple(found), rows.mean_kl, rows.same_next, divergences=tuple(map(tuple, rows.by_passage)))

@@ -74,7 +74,7 @@ def _log_softmax(scores: Any) -> Any:
 
 def score(asked: dict[str, Any]) -> dict[str, Any]:
     """Read the texts; keep or compare whole rows at every ``every``-th place. See `ship.scoring.score_gguf`."""
-    from lekhai_helpers.ship.scoring import Rows
+    from lekhai_helpers.ship.scoring_rows import Rows
 
     texts = asked["texts"]
     reader = Reader(asked["model"], max([len(text["ids"]) for text in texts], default=1) + STEP, asked["threads"])
@@ -85,9 +85,11 @@ def score(asked: dict[str, Any]) -> dict[str, Any]:
         for token, row in reader.rows(text["ids"], text["start"]):
             logprobs.append(float(row[token]))
             rows.take(row)
+        rows.end_passage()
         found.append(logprobs)
     rows.close()
-    return {"logprobs": found, "kl": rows.mean_kl, "same_next": rows.same_next, "facts": facts(reader.model)}
+    compared = {"kl": rows.mean_kl, "same_next": rows.same_next, "divergences": rows.by_passage}
+    return {"logprobs": found, "facts": facts(reader.model)} | compared
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.ship.engines import Engine
 from lekhai_helpers.ship.limits import Security
 from lekhai_helpers.ship.metrics import Metrics
-from lekhai_helpers.ship.problems import Refusal
+from lekhai_helpers.ship.problems import EngineDown, Problem, Refusal
 from lekhai_helpers.ship.store import NewScript, StoredScript
 from lekhai_helpers.ship.switchboard import Switchboard
 
@@ -51,7 +51,9 @@ class Service:
     client: httpx.AsyncClient
 
 
-def service_of(request: Request) -> Service:
+# This one and the two below are `async` though they wait for nothing: FastAPI would give each to a thread, three times
+# a request.
+async def service_of(request: Request) -> Service:
     """Return the service a request came to."""
     return request.app.state.service
 
@@ -62,12 +64,12 @@ _token = HTTPBearer(auto_error=False, scheme_name="admin", description="LEKHAI_A
 Given = HTTPAuthorizationCredentials | None
 
 
-def with_key(service: Parts, given: Annotated[Given, Depends(_key)]) -> None:
+async def with_key(service: Parts, given: Annotated[Given, Depends(_key)]) -> None:
     """Let in who has the key. Raises Refusal (401)."""
     service.security.check_key(given.credentials if given else None)
 
 
-def with_token(request: Request, service: Parts, given: Annotated[Given, Depends(_token)]) -> None:
+async def with_token(request: Request, service: Parts, given: Annotated[Given, Depends(_token)]) -> None:
     """Let in who runs the service. Raises Refusal (403, 401)."""
     host = request.client.host if request.client else None
     service.security.check_admin(host, request.headers, given.credentials if given else None)
@@ -117,6 +119,16 @@ async def in_time(parts: AsyncIterator[_Answer], seconds: float) -> AsyncIterato
         except TimeoutError:
             raise Refusal(504, f"the model was not done within {seconds:g} seconds: ask for a shorter film") from None
         yield part
+
+
+async def last_words(engine: Engine, error: Refusal) -> Problem:
+    """Return the problem that ends a stream: its status is long sent, so the app's handlers cannot say it.
+
+    Who reads it may ask again at once, so a process that broke is seen as gone first, as `Switchboard.use` does.
+    """
+    if isinstance(error, EngineDown):
+        await asyncio.to_thread(engine.settle)
+    return error.problem()
 
 
 class EngineStream(StreamingResponse):

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from lekhai_helpers.ship.api import create_app
 from lekhai_helpers.ship.api_models import ScriptRequest
+from lekhai_helpers.ship.limits import KEEP_ALIVE
 from lekhai_helpers.ship.writing import brief_prompt
 
 __all__ = ["LocalService", "ScriptRequest", "ServiceError", "brief_prompt", "create_app"]
@@ -25,7 +26,13 @@ class LocalService:
         import uvicorn
 
         config = uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5
+            app,
+            host="127.0.0.1",
+            port=0,
+            log_level="warning",
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, daemon=True)

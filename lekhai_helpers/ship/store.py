@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from lekhai_helpers.ship.store_faults import DatabaseGone, StoreError, UnknownScript, faults_in_words, told
-from lekhai_helpers.ship.store_open import open_database
+from lekhai_helpers.ship.store_open import FileMoved, open_database
 from lekhai_helpers.ship.store_schema import one_line, scripts, search_form, searched_text
 
 __all__ = ["NewScript", "ScriptStore", "StoreError", "StoredScript", "UnknownScript"]
@@ -63,7 +63,8 @@ class ScriptStore:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._database.close()
+        with faults_in_words(self._database.place):
+            self._database.close()
 
     def add(self, script: NewScript) -> StoredScript:
         """Keep a script. When this returns it is committed; when it raises, do not tell anybody that it is kept.
@@ -88,9 +89,9 @@ class ScriptStore:
         Every word of `query` has to stand somewhere in brand, product, message or script, whatever its case and
         whichever Unicode form it was typed in. Raises UnknownScript where there is no script with the id `before`.
         """
-        wanted = [scripts.c.search_text.contains(word, autoescape=True) for word in _search_words(query)]
+        wanted = [scripts.c.search_text.contains(word, autoescape=True) for word in _search_words(_storable(query))]
         if industry.strip():
-            wanted.append(scripts.c.industry == one_line(industry))
+            wanted.append(scripts.c.industry == one_line(_storable(industry)))
         page = scripts.select().order_by(scripts.c.created_at.desc(), scripts.c.id.desc())
         page = page.limit(max(1, min(limit, MAX_PAGE)))
 
@@ -121,16 +122,22 @@ class ScriptStore:
             return self._once(work, again=True)
 
     def _once(self, work: Callable[[Connection, bool], _Answer], again: bool) -> _Answer:
-        with faults_in_words(self._database.place), self._database.engine.begin() as connection:
-            return work(connection, again)
+        try:
+            with faults_in_words(self._database.place), self._database.transaction() as connection:
+                return work(connection, again)
+        except FileMoved:
+            raise self._moved() from None
 
     def _check_file(self) -> None:
         """Refuse to go on where the file was deleted, moved or replaced: SQLite itself would report success."""
-        if not self._database.moved():
-            return
-        with faults_in_words(self._database.place):
-            self._database.close()
-        raise told(self._database.place, "the file was deleted, moved or replaced while it was in use", _PUT_BACK)
+        with faults_in_words(self._database.place):  # to look is a fault of its own where the folder is barred
+            self._database.settle()
+            moved = self._database.moved()
+        if moved:
+            raise self._moved()
+
+    def _moved(self) -> StoreError:
+        return told(self._database.place, "the file was deleted, moved or replaced while it was in use", _PUT_BACK)
 
 
 def _insert(connection: Connection, row: dict[str, Any], again: bool) -> None:

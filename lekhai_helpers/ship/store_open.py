@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, exc
@@ -24,30 +27,79 @@ _ESCAPES = "an @, : or / in a user or a password is written %40, %3A, %2F"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
+class FileMoved(Exception):
+    """SQLite's file is not where it was."""
+
+
 class Database:
-    """An open database: `place` is how errors name it, `file` is SQLite's and None with PostgreSQL."""
+    """An open database: `place` is how errors name it, `file` is SQLite's and None with PostgreSQL.
+
+    SQLite's log lies beside its file under the file's name. Where the file is moved while it is in use, the log stays
+    behind; another file in that place would take it for its own, and be spoilt. So one connection is always kept that
+    can write the log into the file it belongs to, wherever that is now, and none is opened to another file.
+    """
 
     def __init__(self, engine: Engine, place: str, file: Path | None) -> None:
         self.engine, self.place, self.file = engine, place, file
+        self._lock, self._working = Lock(), 0
         self._identity = _identity(file) if file else None
         self._keeper = _keeper(engine) if file else None
+        if file:  # before the listener that speaks to the file, which is when SQLite reads the log
+            event.listen(engine, "connect", self._refuse_another, insert=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Give a connection; commit at the end, or roll back. Raises FileMoved, and what the database raises."""
+        with self._lock:
+            self._working += 1
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        finally:
+            with self._lock:
+                self._working -= 1
 
     def moved(self) -> bool:
         """Say whether the file was deleted, moved or replaced: what is written to it now would be lost."""
         return self.file is not None and _identity(self.file) != self._identity
 
-    def close(self) -> None:
-        """Close every connection; a new one is made where it is used again.
+    def settle(self) -> None:
+        """Make sure of the log: write it into its file where that was moved, and hold a connection where it is back.
 
-        What still lies in SQLite's log is written into its own file first, also where that file was moved. Left
-        beside another file, the log would be taken for that file's own, and spoil it.
+        To be called before every transaction, and after one that wrote: if it was under way when the file was moved, it
+        added to the log.
         """
+        if self.file is None:
+            return
+        with self._lock:
+            if not self.moved():
+                with suppress(FileMoved):  # just now
+                    self._keeper = self._keeper or _keeper(self.engine)
+            elif self._write_log() and not self._working:
+                self._let_go()
+
+    def close(self) -> None:
+        """Close every connection; a new one is made where it is used again."""
+        with self._lock:
+            if self.moved():  # SQLite does it by itself where the file is in its place
+                self._write_log()
+            self._let_go()
+        self.engine.dispose()
+
+    def _write_log(self) -> bool:
+        """Write the log into the file and empty it; say whether that was all of it."""
+        self.engine.dispose()  # of what is idle; whoever is at work gets no other connection from here on
+        return self._keeper is None or not self._keeper.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
+    def _let_go(self) -> None:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
-            if self.moved():  # SQLite does it by itself where the file is in its place
-                keeper.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             keeper.close()
-        self.engine.dispose()
+
+    def _refuse_another(self, connection: Any, _: Any) -> None:
+        if self.moved():
+            connection.close()
+            raise FileMoved
 
 
 def _keeper(engine: Engine) -> Any:

@@ -1,4 +1,7 @@
--- The table of scripts for Supabase, where each person sees and changes only their own.
+-- The table of scripts for Supabase, where each person who signs in there sees and changes only their own.
+--
+-- NOT so through `lekhai serve`: everyone who asks through it shares one history, whatever stands below. Whoever may
+-- write there finds and reads what all others wrote there. To keep people apart, let them sign in through Supabase.
 --
 -- Run it once in Supabase's SQL editor (or with psql as the owner); running it again changes nothing. It does not
 -- matter whether `lekhai serve` made the table before: what is there stays.
@@ -32,6 +35,17 @@ alter table public.scripts
     alter column problems set default '[]',
     alter column search_text set default '',
     alter column user_id set default auth.uid();
+
+-- A person may write anything into their own rows, and `lekhai serve` reads all of them for its history: one row that it
+-- cannot read (a list for a request, the year 294276) would close the history to everybody.
+alter table public.scripts drop constraint if exists scripts_readable;
+alter table public.scripts add constraint scripts_readable check (
+    created_at between '2000-01-01T00:00:00Z' and '9999-01-01T00:00:00Z'
+    and json_typeof(request) = 'object'
+    and json_typeof(problems) = 'array'
+    and not jsonb_path_exists(problems::jsonb, 'strict $[*] ? (@.type() != "string")', '{}', true)
+) not valid;
+
 create index if not exists scripts_by_user on public.scripts (user_id, created_at, id);
 
 -- Which schema this is, so that `lekhai serve` knows the table and can upgrade it.

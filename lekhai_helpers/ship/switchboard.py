@@ -177,7 +177,7 @@ class Switchboard:
         LOG.warning("the engine over %s stopped and is started again", broken.engine.info.name)
         try:
             engine = await asyncio.to_thread(broken.engine.reopen)
-        except EngineError as error:
+        except (EngineError, OSError) as error:  # OSError: the machine has no process, file or memory left to give
             LOG.error("the engine cannot be started again: %s", error)
             raise EngineDown("the model's engine stopped and could not be started again", 60) from None
         await asyncio.to_thread(broken.engine.close)

@@ -7,7 +7,7 @@ The brief is worded as the training data words it, and the table is held to the 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -65,14 +65,21 @@ def order_from(prompt: str, settings: Settings, names: str = "") -> Order:
 def chat_body(engine: Engine, order: Order, decoding: Decoding, seed: int) -> dict[str, Any]:
     """Return the body of a streamed chat request with the recipe's decoding.
 
-    llama.cpp gets its own sampling defaults switched off, as when the files were examined (notebook 12). Other engines
-    get what OpenAI's API knows; a repetition penalty is not part of that.
+    llama.cpp and vLLM get their own sampling defaults switched off, as when the files were examined (notebook 12).
+    Other engines get what OpenAI's API knows; a repetition penalty and a grammar are not part of that.
     """
     body = plain_chat_body(order.messages, decoding) | {"seed": seed}
-    if engine.grammar_dialect == "gbnf":
-        body |= {"top_k": 0, "min_p": 0.0, "repeat_penalty": decoding.repetition_penalty, "repeat_last_n": WHOLE_TEXT}
-        body |= {"grammar": order.gbnf} if order.gbnf else {}
-    return body
+    match engine.grammar_dialect:
+        case "gbnf":
+            penalty = {"repeat_penalty": decoding.repetition_penalty, "repeat_last_n": WHOLE_TEXT}
+            grammar: dict[str, Any] = {"grammar": order.gbnf}
+        case "vllm":
+            # https://docs.vllm.ai/en/latest/features/structured_outputs/: its grammars are written as llama.cpp's are.
+            penalty = {"repetition_penalty": decoding.repetition_penalty}
+            grammar = {"structured_outputs": {"grammar": order.gbnf}}
+        case _:
+            return body
+    return body | {"top_k": 0, "min_p": 0.0} | penalty | (grammar if order.gbnf else {})
 
 
 def plain_chat_body(messages: list[Message], decoding: Decoding) -> dict[str, Any]:
@@ -89,10 +96,12 @@ def plain_chat_body(messages: list[Message], decoding: Decoding) -> dict[str, An
 def new_client() -> httpx.AsyncClient:
     """Return a client for engines. Connections are not kept: a file swapped away must not be held open by one.
 
-    Nothing is cut off by time here; who asks sets the limit for the whole answer.
+    Nothing is cut off by time here but the connecting, which is tried twice: on a machine that stood still for seconds
+    the first try is over before it began. Who asks sets the limit for the whole answer.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=10), limits=limits, trust_env=False)
+    transport = httpx.AsyncHTTPTransport(limits=limits, retries=1, trust_env=False)
+    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=10), transport=transport, trust_env=False)
 
 
 async def write(client: httpx.AsyncClient, engine: Engine, body: dict[str, Any]) -> str:
@@ -101,17 +110,25 @@ async def write(client: httpx.AsyncClient, engine: Engine, body: dict[str, Any])
         return "".join([part async for part in parts])
 
 
-async def deltas(client: httpx.AsyncClient, engine: Engine, body: dict[str, Any]) -> AsyncGenerator[str, None]:
-    """Yield the text of a streamed chat as it comes.
+async def deltas(
+    client: httpx.AsyncClient, engine: Engine, body: dict[str, Any], count: Callable[[int], None] = lambda _: None
+) -> AsyncGenerator[str, None]:
+    """Yield the text of a streamed chat as it comes; `count` is told at the end how many tokens were written.
 
     Raises EngineDown where the engine stops before the end, Refusal (422, 429, 502) where it refuses. Whoever stops
     listening closes the connection, which is how the engine learns that nobody wants the rest.
     """
-    async with aclosing(chunks(client, engine, body)) as events:
-        async for event in events:
-            for choice in event.get("choices", []):
-                if text := (choice.get("delta") or {}).get("content"):
+    pieces = said = 0
+    try:
+        async with aclosing(chunks(client, engine, body)) as events:
+            async for event in events:
+                said = _tokens(event) or said
+                for text in _texts(event):
+                    pieces += 1
                     yield text
+    finally:
+        # An engine that does not say, or was left in the middle: a piece is a token or a little more.
+        count(said or pieces)
 
 
 async def chunks(
@@ -119,7 +136,7 @@ async def chunks(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the events of a streamed chat as the engine sends them, decoded; raises as `deltas` does."""
     finished = False
-    async with ask(client, engine, body) as answer, aclosing(_lines(answer)) as lines:
+    async with ask(client, engine, body) as answer, aclosing(stream_lines(answer)) as lines:
         async for line in lines:
             if not line.startswith(b"data:"):
                 continue
@@ -130,7 +147,7 @@ async def chunks(
             if "error" in event:
                 LOG.error("the engine broke off: %s", str(event["error"])[:300])
                 raise EngineDown("the model's engine broke off in the middle of the answer")
-            finished = finished or any(choice.get("finish_reason") for choice in event.get("choices", []))
+            finished = finished or any(choice.get("finish_reason") for choice in _choices(event))
             yield event
     if not finished:
         raise EngineDown("the model's engine stopped in the middle of the answer: ask again")
@@ -178,7 +195,28 @@ def _read(data: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-async def _lines(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+def _choices(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return an event's choices; an engine may send null, or none, beside its figures."""
+    found = event.get("choices")
+    return [choice for choice in found if isinstance(choice, dict)] if isinstance(found, list) else []
+
+
+def _texts(event: dict[str, Any]) -> list[str]:
+    """Return what an event adds to the text. Half of a surrogate pair, which no answer can hold, becomes a sign."""
+    found = [delta.get("content") for choice in _choices(event) if isinstance(delta := choice.get("delta"), dict)]
+    return [text.encode("utf-8", "replace").decode("utf-8") for text in found if isinstance(text, str) and text]
+
+
+def _tokens(event: dict[str, Any]) -> int:
+    """Return how many tokens the engine says it wrote, in OpenAI's words or llama.cpp's; 0 where it does not say."""
+    for place, name in (("usage", "completion_tokens"), ("timings", "predicted_n")):
+        told = event.get(place)
+        if isinstance(told, dict) and isinstance(told.get(name), int):
+            return told[name]
+    return 0
+
+
+async def stream_lines(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Yield the lines of a stream, cut at line feeds only.
 
     httpx's own `aiter_lines` also cuts at U+2028 and its like, which may stand inside a text.

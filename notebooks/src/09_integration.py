@@ -29,18 +29,30 @@ print(phase.opening())
 
 # %% [markdown]
 # ### Explanation
-# A service should not need Python, a training engine and a graphics card. So the model becomes one file that llama.cpp
-# reads (GGUF; notebook 12 explains it), and a smaller copy in 8 bits. We work on a copy of the folder, because the
-# converter wants one more file beside the weights.
+# The engine that writes should not need Python, a training library or a graphics card (the service around it is
+# Python). So the model becomes one file that llama.cpp reads (GGUF; notebook 12 explains it), and a smaller copy in 8
+# bits. First: have disk and memory room for that?
+
+# %%
+from lekhai_helpers.learn.shapes import read_config
+from lekhai_helpers.ship.budgets import begin_gguf_set
+
+merged, folder = phase.require("exported_model") / "merged", phase.folder / "gguf"
+need = begin_gguf_set(folder, read_config(merged), ["q8_0"], source=merged)
+print(f"{need.what}: {need.disk_mb:,.0f} MB of disk, {need.memory_mb:,.0f} MB of memory")
+
+# %% [markdown]
+# ### Explanation
+# They have, or the cell above would have said so. The converter wants one more file beside the weights, so it gets a
+# folder of its own, of links where the disk allows them.
 
 # %%
 import shutil
 
+from lekhai_helpers.ship.atomic import working_copy
 from lekhai_helpers.ship.quantize import convert_to_gguf, quantize
 
-source, folder = phase.folder / "source", phase.folder / "gguf"
-shutil.copytree(phase.require("exported_model") / "merged", source, dirs_exist_ok=True)
-folder.mkdir(exist_ok=True)
+source = working_copy(merged, phase.folder / "source")
 large = convert_to_gguf(source, folder / f"{settings.recipe}-f16.gguf")
 small = quantize(large, folder / f"{settings.recipe}-q8_0.gguf", "q8_0")
 shutil.rmtree(source)
@@ -121,7 +133,21 @@ print(client.get("/health").json())
 import json
 
 answer = client.post("/v1/scripts", json=request.model_dump())
+body = answer.json()
 print(json.dumps(request.model_dump(), ensure_ascii=False, indent=1), answer.status_code, sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# How fast was that? The service counts tokens (at `/metrics`, for the machines that watch it), as the engine counts
+# them. Seconds alone say little: they depend on how long the script became, and on what else this machine does.
+
+# %%
+def tokens_written():
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("lekhai_tokens_total "))
+
+pace = tokens_written() / body["seconds"]
+print(f"{tokens_written():.0f} tokens in {body['seconds']:.1f} s: {pace:.1f} tokens per second, with {body['model']}")
 
 # %% [markdown]
 # ### Explanation
@@ -129,7 +155,6 @@ print(json.dumps(request.model_dump(), ensure_ascii=False, indent=1), answer.sta
 # verdict, which model wrote it (the file and the beginning of its checksum) and the time it took.
 
 # %%
-body = answer.json()
 print(json.dumps(body | {"markdown": body["markdown"][:200]}, ensure_ascii=False, indent=1)[:1700])
 
 # %% [markdown]
@@ -152,7 +177,8 @@ print(wrong.status_code, json.dumps(wrong.json(), ensure_ascii=False, indent=1)[
 # %% [markdown]
 # ### Explanation
 # Nothing is lost: the script was on disk before the answer was sent. We look it up as the page's history does, by a
-# word from it, and fetch it as a Word file.
+# word from it, and fetch it as a Word file. There is one history for all: whoever may ask this service may read, and
+# search, what everybody else had written with it. It knows no persons, only (where it is set) one key.
 
 # %%
 found = client.get("/v1/scripts", params={"query": request.brand}).json()["scripts"]
@@ -165,8 +191,10 @@ print(f"{word.headers['content-disposition']}, {len(word.content):,} bytes")
 #
 # ### Explanation
 # Tomorrow there is a better file. Switching the service off for it would lose orders. So six apps order at the same
-# time, and in the middle of it the service is told to take the smaller file: it loads it beside the old one, lets it
-# write as a test, finishes what is under way on the old one, and only then switches.
+# time, and in the middle of it the service is told to take the smaller file. It loads the new one beside the old,
+# which goes on answering, and lets it write as a test. Then it switches: whoever comes to the counter from now on, and
+# whoever still waits in line, gets the new model at once. Orders under way are finished by the old one. Only when the
+# last of them is done is its memory given back, and the call below returns: its seconds hold that wait as well.
 
 # %%
 from concurrent.futures import ThreadPoolExecutor
@@ -181,10 +209,13 @@ print(swapped.status_code, {name: value for name, value in swapped.json().items(
 # %% [markdown]
 # ### Explanation
 # Did anybody notice? All statuses should be 200; the model that answered stands in each. If the new file does not
-# write a valid table in its test, the service refuses it, says so above, and the old model goes on.
+# write a valid table in its test, the service refuses it, says so above, and the old model goes on. Above the table is
+# the pace of the last order, which had the machine to itself as the first one had.
 
 # %%
+before = tokens_written()
 after = client.post("/v1/scripts", json=request.model_dump())
+print(f"{(tokens_written() - before) / after.json()['seconds']:.1f} tokens per second, before it was {pace:.1f}")
 rows = [(one.status_code, one.json()["model"], one.json()["seconds"]) for one in [*answers, after]]
 pd.DataFrame(rows, columns=["status", "model", "seconds"])
 
@@ -203,18 +234,27 @@ print(refused.status_code, refused.json()["detail"], client.get("/health").json(
 # ### Explanation
 # What stands around the service at a company:
 #
-# - **The page** is served at the same address (`lekhai serve`, then open it in a browser). On **Vercel** it runs alone:
-#   one environment variable, `LEKHAI_API`, names this service; the model itself does not run there. A page built with
-#   **Lovable** needs the same address of `POST /v1/scripts`, and to be listed in `serving.origins`.
-# - **Supabase** is a PostgreSQL server with accounts: `LEKHAI_DATABASE_URL` names it, and `supabase.sql` makes the
-#   table, with rules by which nobody reads another's scripts.
+# - **The page** is served at the same address (`lekhai serve`, then open it in a browser). On **Vercel** it stands
+#   alone, and the model does not run there: in Vercel, `LEKHAI_API` names this service (which then needs https); here,
+#   the page's address stands in `serving.origins`, and `LEKHAI_API_KEY` is set: the page asks for that key once a tab
+#   (`DEPLOY.md` has the steps). A page built with **Lovable** calls `POST /v1/scripts` and needs the same two things.
+# - **Supabase** is a PostgreSQL server with accounts. `LEKHAI_DATABASE_URL` names it: scripts are then kept there,
+#   still in one history for all who ask through `lekhai serve`. The rules in `supabase.sql`, by which nobody reads
+#   another's scripts, hold for a page of yours that signs people in through Supabase; ours does not.
 # - **More than one machine**: the engine may be any OpenAI-compatible server. With a graphics card, on one terminal
-#   `vllm serve ./merged --port 9000`, on another `lekhai serve --engine http://localhost:9000/v1 --model ./merged`.
+#   `vllm serve ./merged --port 9000`, on another
+#   `lekhai serve --engine http://localhost:9000/v1 --model ./merged --grammar vllm` (vLLM 0.11 or later; we wrote that
+#   by its documentation and have not run it). A model elsewhere is changed there: the swap above is for files here.
+#
+# A header of the page (CSP) tells browsers what it may load and whom it may call, `'self'` being its own address. So
+# even a script smuggled into a text could neither run nor send anything away.
 
 # %%
 page = client.get("/")
-print(f"{page.status_code}, {len(page.content):,} bytes; what the page may load: its own files only")
-print(page.headers["content-security-policy"])
+policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+allowed = {name: where for name, where in policy.items() if where != "'none'"}
+print(f"{page.status_code}, {len(page.content):,} bytes; everything forbidden but", allowed)
+print("only its own address:", set(allowed.values()) == {"'self'"})
 
 # %% [markdown]
 # ### Explanation
@@ -263,5 +303,8 @@ manifest = phase.finish({"integration": kept}, figures)
 
 # %% [markdown]
 # ## What this did not show
-# Many people at once for hours, accounts, or a graphics card. The service limits itself (size, length, time, queue),
-# but nobody has attacked this one.
+# Many people at once for hours, a graphics card, or an engine on another machine. There are no accounts: everyone who
+# asks through `lekhai serve` shares one history. The service limits itself (size, length, time, queue), and its tests
+# send it what an attacker would: bodies that are no JSON or nested ten thousand deep, wrong keys, forms of other pages,
+# a foreign name turned to this machine, paths out of the models' folder, a schema made to keep the engine busy. Nobody
+# from outside has tried, and no expert has looked.

@@ -82,13 +82,43 @@ def failed(parity) -> dict[str, str]:
 
 def test_the_same_model_in_three_files_passes_and_its_losses_are_measured(gate):
     parity = gate(kinds=("q8_0", "q4_k_m"), greedy=4)
-    assert parity.ok and parity.sentence.startswith("Export OK: on 20 prompts 3 GGUF files"), parity.sentence
+    assert parity.ok and parity.sentence.startswith("Export OK: on 20 prompts"), parity.sentence
+    assert parity.passed[:2] == ["tiny-f16.gguf", "tiny-q8_0.gguf"] and "asked on 4 prompts" in parity.sentence
     f16, q8, q4 = parity.rows
     assert [row["file"] for row in parity.rows] == ["tiny-f16.gguf", "tiny-q8_0.gguf", "tiny-q4_k_m.gguf"]
     assert (f16["distance"], f16["same_next"]) == (0.0, 1.0) and f16["dlogp"] < 0.05
     assert 0 < q8["distance"] < q4["distance"] and f16["perplexity"] <= q4["perplexity"]
     assert f16["greedy_equal"] == "4 of 4" and f16["stopped_share"] == 1.0 and f16["valid_share"] >= 0
-    assert len(parity.table()) == len(parity.checks) == 3 * 5 + 2 + 3 and len(parity.figures()) == 3
+    assert q8["distance_low"] <= q8["distance"] <= q8["distance_high"] and f16["distance_low"] is None
+    assert q8["scripts"] == 6 and q8["places"] > 20
+    assert len(parity.table()) == len(parity.checks) == 3 * 6 + 1 + 3 and len(parity.figures()) == 3
+
+
+def test_a_smaller_file_that_runs_on_is_named_and_not_passed(folder, f16, asked, twenty, examples, tmp_path):
+    """Planted: weights that never find the end mark likely, in a file that is otherwise the model."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = shutil.copytree(folder, tmp_path / "endless")
+    model, end = AutoModelForCausalLM.from_pretrained(place), AutoTokenizer.from_pretrained(place).eos_token_id
+    with torch.no_grad():
+        model.get_input_embeddings().weight[end] = 0  # tied to the output: its score is 0, that of others far above
+    model.save_pretrained(place)
+    endless = convert_to_gguf(place, tmp_path / "tiny-q8_0.gguf")
+    shares = {"f16": 1.0, "q8_0": 0.5}
+    parity = parity_gate(
+        folder, {"f16": f16, "q8_0": endless}, asked, twenty[:3], examples[:3], greedy=3, shares=shares
+    )
+    assert [(c.name, c.file, c.cause) for c in parity.checks if not c.passed] == [
+        ("stops by itself", "tiny-q8_0.gguf", "rounding"),
+        ("contract share", "tiny-q8_0.gguf", "rounding"),
+    ]
+    assert parity.passed == ["tiny-f16.gguf"] and [row["passed"] for row in parity.rows] == [True, False]
+    assert "Not passed: tiny-q8_0.gguf (stops by itself: of 3 answers 0 ended by themselves" in parity.sentence
+
+
+def test_a_gate_that_asked_for_no_answers_is_not_passed(gate, twenty):
+    assert failed(gate(prompts=twenty[:2], greedy=0)) == {"stops by itself": "not shown"}
 
 
 def test_another_chat_template_in_the_file_is_found(gate):
@@ -172,7 +202,7 @@ def test_other_weights_under_the_same_dictionary_are_found(asked, folder, f16, n
     parity = parity_gate(
         new_model(seed=5, num_hidden_layers=LAYERS), {"f16": f16}, asked, twenty[:2], examples[:2], greedy=0
     )
-    assert failed(parity) == {"same probabilities": "weights"}
+    assert failed(parity)["same probabilities"] == "weights"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +215,7 @@ def test_other_weights_under_the_same_dictionary_are_found(asked, folder, f16, n
     ],
 )
 def test_a_modelfile_that_asks_otherwise_is_found(gate, twenty, text, check, cause):
-    assert failed(gate(text=text, prompts=twenty[:2], greedy=0)) == {check: cause}
+    assert failed(gate(text=text, prompts=twenty[:2], greedy=1)) == {check: cause}
 
 
 def test_a_broken_file_is_a_failed_check_and_no_crash(folder, f16, asked, twenty, examples, tmp_path):
@@ -196,9 +226,9 @@ def test_a_broken_file_is_a_failed_check_and_no_crash(folder, f16, asked, twenty
 
 
 def test_a_gate_without_files_or_scripts_is_refused(folder, asked, twenty, examples):
-    for files, rows in (({}, examples[:1]), ({"f16": folder}, [])):
-        with pytest.raises(QuantizeError, match="needs a GGUF file and a held-out row"):
-            parity_gate(folder, files, asked, twenty, rows)
+    for files, prompts, rows in (({}, twenty, examples[:1]), ({"f16": folder}, twenty, []), ({"f16": folder}, [], [1])):
+        with pytest.raises(QuantizeError, match="needs a GGUF file, a prompt and a held-out row"):
+            parity_gate(folder, files, asked, prompts, rows)
 
 
 # --- byte-level BPE, where the name of the pre-tokenizer decides

@@ -8,6 +8,7 @@ import pytest
 
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.ship.api import create_app
+from lekhai_helpers.ship.engines import Engine
 from lekhai_helpers.ship.limits import Limits, Security
 from lekhai_helpers.ship.serving import LocalService
 from lekhai_helpers.ship.store import ScriptStore
@@ -43,9 +44,14 @@ def start(world, models, tmp_path):
     """Return a function that starts a service: ``bench = start({"serving.slots": 1})``."""
     running: list[tuple[LocalService, httpx.Client, Any]] = []
 
-    def begin(overrides: dict[str, Any] | None = None, store: Any = None, security: Security | None = None) -> Bench:
+    def begin(
+        overrides: dict[str, Any] | None = None,
+        store: Any = None,
+        security: Security | None = None,
+        engine: Engine | None = None,
+    ) -> Bench:
         settings = resolve("lekhai", "smoke", {"serving.check": "unaided"} | (overrides or {}))
-        board = Switchboard(FakeEngine(world, models / "one.gguf"), Limits.of(settings.serving))
+        board = Switchboard(engine or FakeEngine(world, models / "one.gguf"), Limits.of(settings.serving))
         store = store or ScriptStore(f"sqlite:///{tmp_path / 'scripts.db'}")
         app = create_app(board, store, settings, security or Security("", "admin-token", (models,)))
         service = LocalService(app)

@@ -49,11 +49,12 @@ class Behaviour:
     pieces: int = 4
     pace: float = 0.002  # seconds between two pieces
     load_error: str = ""
-    refuse: tuple[int, dict[str, Any]] | None = None
+    refuse: tuple[int, Any] | None = None
     dies_after: int | None = None  # pieces, then the process is gone
     hangs: bool = False
     error_event: bool = False
     ends_early: bool = False  # as a proxy does that cuts a stream: no end mark
+    odd: tuple[str, ...] = ()  # events before the first piece that nobody expects
 
 
 @dataclass
@@ -124,6 +125,8 @@ class FakeEngine(LocalEngine):
             await self._speak(body, reader, writer)
         except ConnectionError:
             self.world.left += 1
+        except asyncio.IncompleteReadError:
+            return  # connected, and never asked
         finally:
             self.world.answering -= 1
             self._tasks.discard(asyncio.current_task())
@@ -140,6 +143,8 @@ class FakeEngine(LocalEngine):
             message = {"role": "assistant", "content": text}
             return await whole(writer, 200, {"model": "inside", "choices": [{"index": 0, "message": message}]})
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for event in does.odd:
+            send(writer, event)
         size = -(-len(text) // does.pieces) or 1
         for number in range(does.pieces):
             if does.hangs:
@@ -174,7 +179,7 @@ def send(writer: asyncio.StreamWriter, data: str) -> None:
     writer.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
 
 
-async def whole(writer: asyncio.StreamWriter, status: int, body: dict[str, Any]) -> None:
+async def whole(writer: asyncio.StreamWriter, status: int, body: Any) -> None:
     content = json.dumps(body).encode()
     writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
     await writer.drain()

@@ -88,12 +88,16 @@ class Server:
 
     def kill(self) -> None:
         """End it without a chance to finish anything, with all its processes."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(timeout=30)
+        self._log.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
         root = self._process.pid
         children = Path(f"/proc/{root}/task/{root}/children").read_text(encoding="utf-8").split()
         for pid in [root, *map(int, children)]:
-            os.kill(pid, signal.SIGKILL)
-        self._process.wait(timeout=30)
-        self._log.close()
+            os.kill(pid, number)
 
     def stop(self) -> None:
         if self._process and self._process.poll() is None:

@@ -64,7 +64,7 @@ def test_only_this_machine_with_the_token_and_not_through_a_proxy(bench):
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_another_machine_is_refused_even_with_the_token(bench, anyio_backend):
     transport = httpx.ASGITransport(app=bench.app, client=("10.0.0.9", 1234))
-    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         answer = await client.post("/admin/reload-model", json={"path": "two.gguf"}, headers=ADMIN)
     assert_problem(answer, 403, "own machine only")
 

@@ -126,6 +126,28 @@ def test_nobody_can_keep_a_script_for_another_or_for_nobody(supabase, scripts):
         assert code(caught) == "42501"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "request = '[1]'",
+        "request = 'null'",
+        "problems = '{}'",
+        "problems = '[1]'",
+        "problems = '[[]]'",
+        "created_at = 'infinity'",
+        "created_at = '20000-01-01'",
+        "created_at = '0044-03-15 BC'",
+    ],
+)
+def test_nobody_can_keep_what_would_close_the_history_to_all(supabase, scripts, change):
+    """`lekhai serve` reads everybody's rows: one that it cannot read was an error for every page of the history."""
+    with pytest.raises(DatabaseError) as caught:
+        supabase.as_person(KARIM, f"UPDATE scripts SET {change} WHERE id = :id", id=scripts[KARIM])
+    assert code(caught) == "23514"
+    with ScriptStore(supabase.url) as store:
+        assert len(store.search()) == 2
+
+
 def test_a_script_cannot_be_handed_to_another(supabase, scripts):
     with pytest.raises(DatabaseError) as caught:
         supabase.as_person(KARIM, "UPDATE scripts SET user_id = :other", other=RAHIMA)

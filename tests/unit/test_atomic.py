@@ -1,12 +1,13 @@
 """An export killed in the middle leaves no half file under a final name, loses no earlier one, and is cleared away."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from lekhai_helpers.ship.atomic import clear_unfinished, new_file, new_folder
+from lekhai_helpers.ship.atomic import clear_unfinished, new_file, new_folder, working_copy
 
 KILLED = """
 import sys, time
@@ -98,3 +99,19 @@ def test_clearing_takes_what_is_unfinished_at_any_depth_and_nothing_else(tmp_pat
         path.write_bytes(b"x")
     assert clear_unfinished(tmp_path) == ["a/model.writing", "a/x.gguf.writing"]
     assert (tmp_path / "a" / "whole.gguf").exists() and (tmp_path / "b" / "old.previous" / "keep").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_working_copy_takes_no_room_where_the_disk_has_links_and_leaves_the_source_alone(
+    tmp_path, monkeypatch, links
+):
+    """A second whole copy of the weights was never counted before the disk was checked."""
+    if not links:
+        monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    source, target = tmp_path / "model", tmp_path / "copy"
+    for folder, name in ((source, "weights"), (target, "left by a killed run")):
+        folder.mkdir()
+        (folder / name).write_bytes(b"whole")
+    (working_copy(source, target) / "tokenizer.model").write_bytes(b"beside")
+    assert sorted(os.listdir(target)) == ["tokenizer.model", "weights"] and os.listdir(source) == ["weights"]
+    assert os.path.samefile(source / "weights", target / "weights") is links

@@ -30,6 +30,22 @@ def test_a_set_of_files_counts_every_file_and_the_16_bit_one_they_come_from():
     assert 40_000 < budgets.gguf_budget(NINE, SET).disk_mb < 46_000 and "q8_0" in budgets.gguf_budget(NINE, SET).what
 
 
+def test_what_only_stands_for_a_while_is_counted_as_well(tmp_path, little, monkeypatch):
+    """Trials of the lesson, predictions kept for comparing, and the copy the converter works on, unless it is links."""
+    plain = budgets.gguf_budget(NINE, SET).disk_mb
+    more = budgets.gguf_budget(NINE, SET, ["q4_k_m", "q8_0"], kept_mb=300)
+    trials = fit.file_mb(NINE, "q4_k_m") + fit.file_mb(NINE, "q8_0")
+    assert more.disk_mb == pytest.approx(plain + 1.1 * trials + 300)
+    little()
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "model.safetensors").write_bytes(b"0" * 5_000_000)
+    assert budgets.begin_gguf_set(tmp_path / "gguf", NINE, SET, source=source).disk_mb == plain
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    assert budgets.begin_gguf_set(tmp_path / "gguf", NINE, SET, source=source).disk_mb == pytest.approx(plain + 5)
+    assert list((tmp_path / "gguf").iterdir()) == []
+
+
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, little):
     little(disk_mb=30_000)
     with pytest.raises(ExportError, match=r"the GGUF set \(f16, .*\) needs 4\d,\d{3} MB on disk and 30,000 MB are"):

@@ -263,6 +263,15 @@ def test_the_card_says_the_valid_share_in_words_with_its_interval(ledger):
     assert "- dpo: 50% of the texts are a valid table\n" in card
 
 
+def test_the_card_of_an_earlier_notebook_run_again_does_not_boast_of_later_stages(ledger):
+    """Notebook 08 run again after 10 and 12 printed the aligned and the quantised figures on the fine-tuned model."""
+    for stage, share in (("base", 0.0), ("sft", 0.75), ("dpo", 0.9), ("gguf-q8_0", 0.95)):
+        ledger.summarize(stage, "valid_tables", share)
+    card = export.model_card(resolve("lekhai", "cpu"), ledger, stages=("base", "sft"))
+    assert "- sft: 75%" in card and "| base |" in card
+    assert "dpo" not in card and "gguf" not in card
+
+
 def test_the_card_says_what_the_audits_of_the_judges_found(ledger):
     """A card that gave a judge's scores without its audit would sell an untested opinion as a measurement."""
     ledger.add_audit("weak", [], passed=False, sentence="weak is not to be trusted here: it flips")

@@ -12,11 +12,13 @@ from lekhai_helpers.ship import parity_checks as checks
 from lekhai_helpers.ship.errors import QuantizeError
 from lekhai_helpers.ship.gguf_facts import GgufFacts, read_facts, rewrite
 from lekhai_helpers.ship.ollama_template import OLLAMA_TEMPLATE, modelfile, read_modelfile, render_template
-from lekhai_helpers.ship.parity import Parity
+from lekhai_helpers.ship.parity_answers import check_distance, check_share, check_stops
 from lekhai_helpers.ship.parity_checks import Check, Reference, View
+from lekhai_helpers.ship.parity_result import Parity
 from lekhai_helpers.ship.quantize import exl_sentence
 from lekhai_helpers.ship.quantize_process import struct_at
-from lekhai_helpers.ship.scoring import Rows, Scored, distance
+from lekhai_helpers.ship.scoring import Passage, Scored, distance, distinct_scripts, kept_mb, kl_interval
+from lekhai_helpers.ship.scoring_rows import Rows
 
 PIECES = ("<pad>", "<eos>", "<bos>", "<unk>", "এক", "দুই", "▁", "তিন")
 PROMPTS = [("সিস্টেম", "এক"), ("", "দুই")]
@@ -220,12 +222,80 @@ def test_anything_else_is_refused_by_name(reference, template, named):
     assert [check.passed for check in found] == [False] and found[0].cause == "template"
 
 
+# --- what a file answers
+
+
+def test_a_file_that_runs_on_where_hugging_face_stopped_is_not_passed():
+    """Asked of the 16-bit file only, a Q4_K_M that ended half of its answers went out under "Export OK"."""
+    ours, half = [True] * 4, [True, True, False, False]
+    assert check_stops("f16", ours, ours, whole=True).passed
+    small, whole = (check_stops("f", ours, half, whole=whole) for whole in (False, True))
+    assert (small.passed, small.cause) == (False, "rounding") and (whole.passed, whole.cause) == (
+        False,
+        "special token",
+    )
+    assert "of 4 answers 2 ended by themselves, 4 in Hugging Face; 2 ran on" in small.found and small.fix
+    assert check_stops("f", ours, [True, True, True, False], whole=False).passed
+    assert check_stops("f", [True, False, False, False], [True] + [False] * 3, whole=False).passed
+
+
+def test_what_was_not_asked_and_what_never_ends_does_not_pass():
+    assert (silent := check_stops("f", [], [], whole=False)).cause == "not shown" and not silent.passed
+    endless = check_stops("f", [False] * 2, [False] * 2, whole=True)
+    assert not endless.passed and endless.cause == "training"
+
+
+def test_a_16_bit_answer_that_went_another_way_and_ran_on_shows_nothing():
+    """One near tie early in a text is no broken end mark; the same text, and then on, is."""
+    how = {"ours": [True, True], "theirs": [True, False], "whole": True}
+    causes = [check_stops("f16", **how, parted=parted).cause for parted in ([False, True], [True, False], [True, True])]
+    assert causes == ["not shown", "special token", "not shown"]
+    lost = check_stops("f16", **how, parted=[False, True])
+    parity = Parity((lost,), ({"file": "f16"},), 20, 2)
+    assert "greedy=12" in lost.fix and not parity.ok and not parity.faults and parity.passed == []
+
+
+def test_a_contract_share_more_than_ten_points_under_the_16_bit_ones_is_not_passed():
+    assert check_share("f", 0.7, 0.8).passed and check_share("f", 1.0, 0.8).passed
+    lost = check_share("f", 0.69, 0.8)
+    assert not lost.passed and lost.cause == "rounding" and "69% of its texts are valid, 80% of" in lost.found
+
+
+def test_a_distance_that_is_no_number_does_not_pass():
+    assert [check_distance("f", d, 0.05).passed for d in (0.05, 0.06, float("nan"))] == [True, False, False]
+
+
 # --- the sentence
+
+
+def test_the_sentence_names_the_files_that_pass_and_those_that_do_not():
+    good = [Check("token ids", name, True, "x") for name in ("f16.gguf", "q8.gguf", "q4.gguf")]
+    lost = [check_stops("q4.gguf", [True] * 4, [False] * 4, whole=False), check_share("q4.gguf", 0.1, 0.9)]
+    rows = tuple({"file": check.file} for check in good)
+    parity = Parity((*good, *lost, Check("Modelfile stop", "Modelfile", True, "x")), rows, 20, 4)
+    assert parity.ok and not parity.faults and parity.passed == ["f16.gguf", "q8.gguf"]
+    said = parity.sentence
+    assert said.startswith("Export OK: on 20 prompts 2 of 3 GGUF files (f16.gguf, q8.gguf) give Hugging Face's text")
+    assert (
+        "(asked on 4 prompts). The Modelfile lays the prompts out alike. Not passed: q4.gguf (stops by itself: " in said
+    )
+    assert "4 ran on; contract share: 10%" in said and "Cause: rounding. Remedy: take the next larger kind" in said
+    hard = Check("end of turn", "q8.gguf", False, "found", "special token", "do this")
+    worse = Parity((*good, *lost, hard), rows, 20, 4)
+    assert not worse.ok and worse.sentence.startswith("Not passed: 1 of 6 checks failed. First: end of turn of q8.gguf")
+    assert worse.passed == ["f16.gguf"] and worse.faults == [hard]
+
+
+def test_a_model_that_never_ends_is_no_fault_of_a_file_but_no_export_ok():
+    endless = check_stops("f16.gguf", [False] * 2, [False] * 2, whole=True)
+    parity = Parity((endless,), ({"file": "f16.gguf"},), 20, 2)
+    assert not parity.ok and parity.sentence.startswith("Not passed") and not parity.faults
+    assert parity.passed == ["f16.gguf"]
 
 
 def test_export_ok_is_said_only_where_every_check_passed():
     good, bad = Check("a", "f", True, "x"), Check("token ids", "f", False, "found", "pre-tokenizer", "do this")
-    assert Parity((good, good), ({"file": "f"},), 20).sentence.startswith("Export OK: on 20 prompts 1 GGUF")
+    assert Parity((good, good), ({"file": "f"},), 20).sentence.startswith("Export OK: on 20 prompts 1 of 1 GGUF")
     for wrong in ((good, bad), (bad,), ()):
         assert "Export OK" not in Parity(wrong, (), 20).sentence and not Parity(wrong, (), 20).ok
     sentence = Parity((good, bad), (), 20).sentence
@@ -257,6 +327,43 @@ def test_the_divergence_of_rows_is_the_textbooks(tmp_path):
         again.take(row)
     again.close()
     assert again.mean_kl == pytest.approx(0.25 * np.log(2) / 2) and again.same_next == 0.5
+
+
+def test_divergences_are_kept_by_passage(tmp_path):
+    def read(**how):
+        rows = Rows(2, **how)
+        for places in (3, 0, 2):  # the first, third and fifth place of five are looked at
+            for _ in range(places):
+                rows.take(np.log(np.array([0.5, 0.5], dtype=np.float32)))
+            rows.end_passage()
+        rows.close()
+        return rows.by_passage
+
+    assert read(keep=tmp_path / "rows") == []
+    assert read(against=tmp_path / "rows") == [[0.0, 0.0], [], [0.0]]
+
+
+def test_the_interval_of_a_distance_draws_scripts_and_not_places():
+    """Places of one script are alike: 600 of them in six scripts are six witnesses, not 600."""
+    lengths = (50, 150, 100, 100, 100, 100)
+    uneven = tuple((value,) * n for value, n in zip((0.0, 0.3, 0.1, 0.05, 0.2, 0.15), lengths, strict=True))
+    scored = Scored((), kl=0.15, divergences=uneven)
+    low, high = kl_interval(scored)
+    assert low < 0.1 < 0.15 < high < 0.3 and kl_interval(scored) == (low, high)
+    assert scored.places == 600 and scored.kls == pytest.approx([0.0, 0.3, 0.1, 0.05, 0.2, 0.15])
+    places = tuple((value,) for passage in uneven for value in passage)
+    narrow = kl_interval(Scored((), divergences=places))
+    assert narrow[1] - narrow[0] < (high - low) / 5
+    assert kl_interval(Scored((), divergences=uneven[:2])) is None and kl_interval(Scored(())) is None
+
+
+def test_a_script_in_two_wordings_is_one_script():
+    rows = [{"id": n, "completion": [{"role": "assistant", "content": text}]} for n, text in enumerate("aabca")]
+    assert [row["id"] for row in distinct_scripts(rows)] == [0, 2, 3] and len(distinct_scripts(rows, limit=2)) == 2
+
+
+def test_the_kept_predictions_are_reckoned_before_they_are_written():
+    assert kept_mb([Passage(tuple(range(30)), 10)] * 2, 1000, every=4) == pytest.approx(11 * 1000 * 4 / 1e6)
 
 
 def test_a_token_of_no_probability_adds_nothing(tmp_path):
