@@ -78,7 +78,7 @@ def _edges(files: Sequence[Row], best: Row, distance: float) -> list[str]:
         low, high = row.get("distance_low"), row.get("distance_high")
         if low is not None and high is not None and low <= distance <= high:
             words.append(
-                f"{row['file']} is on the edge: {low:.2f} to {high:.2f} nats (95%) holds the limit {distance:g}"
+                f"{row['file']} is on the edge: {low:.3f} to {high:.3f} nats (95%) holds the limit {distance:g}"
             )
     return words
 

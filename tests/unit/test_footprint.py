@@ -79,7 +79,7 @@ def test_an_interval_that_holds_the_limit_is_called_the_edge():
     near = [row | dict(zip(names, d, strict=True)) for row, d in zip(FILES, distances, strict=True)]
     best = recommend(near)
     assert best["file"] == "q8_0" and best["why"].endswith(
-        "q5_k_m is on the edge: 0.08 to 0.13 nats (95%) holds the limit 0.1"
+        "q5_k_m is on the edge: 0.080 to 0.130 nats (95%) holds the limit 0.1"
     )
     assert best["why"].count("on the edge") == 1
 
