@@ -107,18 +107,14 @@ print(outlines.train[0]["completion"][0]["content"])
 from lekhai_helpers.ship.export import save_merged_16bit
 
 merging = settings.merge
-language = make_donor(
-    merging.language, base.path, prose, settings, phase.folder / "language", save_merged_16bit
-)
+language = make_donor(merging.language, base.path, prose, settings, phase.folder / "language", save_merged_16bit)
 
 # %% [markdown]
 # ### Explanation
 # The second donor learns something else from the same start.
 
 # %%
-structure = make_donor(
-    merging.structure, base.path, outlines, settings, phase.folder / "structure", save_merged_16bit
-)
+structure = make_donor(merging.structure, base.path, outlines, settings, phase.folder / "structure", save_merged_16bit)
 
 # %% [markdown]
 # ### Explanation
@@ -215,12 +211,14 @@ asked = [row["prompt"] for row in outlines.heldout[:5]]
 # ### Explanation
 # One candidate, three figures: both perplexities, and the share of its five answers that end.
 
+
 # %%
 def examine(candidate):
     model, tokenizer = load_model(candidate.path, settings)
     perplexities = [heldout_perplexity(model, tokenizer, text) for text in (prose, outlines)]
     answers = generate(model, tokenizer, asked, short, settings.seed)
     return (*perplexities, sync.stopped_share(answers)), answers
+
 
 # %% [markdown]
 # ### Explanation
@@ -233,11 +231,13 @@ def examine(candidate):
 # %%
 EXAMS = ["bengali_perplexity", "outline_perplexity", "stopped_share"]
 
+
 def pick(rows, least):
     table = pd.DataFrame(rows, index=EXAMS).T
     stops = (table["stopped_share"] * len(asked)).round() >= least
     allowed = table[stops | (table.index == "no merge")]
     return (allowed[EXAMS[0]] * allowed[EXAMS[1]]).sort_values(kind="stable")
+
 
 # %% [markdown]
 # ### Explanation

@@ -62,6 +62,7 @@ def write_script(brief: str, seed: int = 1) -> str:
     """Return the model's answer to one brief."""
     return generate(model, tokenizer, [brief_messages(brief, settings)], settings.decoding, seed)[0].text
 
+
 # %% [markdown]
 # ### Explanation
 # The first brief is the plan's own: a Berger paint ad. Read the answer before you read on.

@@ -124,9 +124,11 @@ from lekhai_helpers.prepare.contracts import get_contract
 contract, asked = get_contract(settings.data.contract), [row["prompt"] for row in validation[:12]]
 looks = []  # the answers at each look
 
+
 def valid_answers(model, tokenizer):
     looks.append(generate(model, tokenizer, asked, settings.decoding, settings.seed))
     return sum(contract(answer.text).ok for answer in looks[-1]) / len(asked)
+
 
 # %% [markdown]
 # ### Explanation

@@ -141,10 +141,12 @@ print(json.dumps(request.model_dump(), ensure_ascii=False, indent=1), answer.sta
 # How fast was that? The service counts tokens (at `/metrics`, for the machines that watch it), as the engine counts
 # them. Seconds alone say little: they depend on how long the script became, and on what else this machine does.
 
+
 # %%
 def tokens_written():
     lines = client.get("/metrics").text.splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("lekhai_tokens_total "))
+
 
 pace = tokens_written() / body["seconds"]
 print(f"{tokens_written():.0f} tokens in {body['seconds']:.1f} s: {pace:.1f} tokens per second, with {body['model']}")
@@ -261,9 +263,11 @@ print("only its own address:", set(allowed.values()) == {"'self'"})
 # With a person at the keyboard, sliders and a button send the same order to the same service, by this function. Its
 # first three rows:
 
+
 # %%
 def order(**wish):
     return pd.DataFrame(client.post("/v1/scripts", json=wish).json()["rows"])
+
 
 choices = client.get("/v1/choices").json()
 order(industry=choices["industries"][0], tone=choices["tones"][0], brand="শিশিরকণা", product="দুধ চা").head(3)

@@ -185,6 +185,7 @@ def ask_small_judge(server):
     found = audit(judge, pairs, criteria, settings.judge.audit_pairs, settings.seed, writer_family=writer)
     return found, grade_all(judge, some, criteria, briefs=briefs), judge.usage, time.monotonic() - began
 
+
 # %% [markdown]
 # ### Explanation
 # Asked now. Where the embedded base is not on this machine, this judge is left out.
@@ -484,10 +485,12 @@ aqi_clusters(picture(states, prompts, pooling))
 # numbers it might have written, by their probability; where an endpoint gives no probabilities, the number written.
 # Inside and outside need not agree.
 
+
 # %%
 def both_stages(rows):
     table = pd.DataFrame(rows)
     return comparisons.means_table(table[table["stage"].isin([before, kept])], settings.seed)
+
 
 for name, rows in verdicts.items():
     means_of = sum(row["how"] == "expectation" for row in rows)

@@ -162,6 +162,7 @@ def examine(kind: str) -> dict:
         took = {"seconds": time.monotonic() - began, "memory": server.peak_memory_mb(), "load": server.load_seconds}
     return {"kind": kind, "rows": rows} | took
 
+
 # %% [markdown]
 # ### Explanation
 # One file after the other, never two at once, or their speeds would spoil each other; in each, up to twelve texts side
