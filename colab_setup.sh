@@ -236,6 +236,20 @@ install() {
 
 lekhai() { exec "$PY" -c "from lekhai_helpers.cli import app; app(prog_name='lekhai')" "$@"; }
 
+find_browser() { # a Chromium for the page's tests; where there is none they are skipped and say so
+  local name
+  for name in "${LEKHAI_CHROMIUM:-chromium}" chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null 2>&1; then return; fi
+  done
+  # Ubuntu's package of that name only points to a snap, which a container cannot run.
+  if [ "$(id -u)" = 0 ] && grep -q '^ID=debian' /etc/os-release 2>/dev/null; then
+    say "Installing Chromium for the page's tests"
+    attempt apt-get update || true
+    attempt env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium ||
+      say "  it could not be installed: the page's tests will be skipped"
+  fi
+}
+
 main() {
   local command=${1:-install}
   case "$command" in
@@ -279,6 +293,7 @@ main() {
   case "$command" in
     run) lekhai run "$@" ;;
     test)
+      find_browser
       "$PY" -m ruff check .
       exec "$PY" -m pytest tests "$@"
       ;;

@@ -12,8 +12,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lekhai_helpers.bench_cli import bench_command
+from lekhai_helpers.export_cli import export_command
 from lekhai_helpers.judge_cli import judge_app
 from lekhai_helpers.ledger_cli import ledger_app
+from lekhai_helpers.serve_cli import serve_app
+from lekhai_helpers.write_cli import write_app
 
 
 class _Commands(TyperGroup):
@@ -47,6 +51,10 @@ data_app = typer.Typer(no_args_is_help=True, help="Your own table of examples.")
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(serve_app)  # without a name: their verbs are verbs of lekhai itself
+app.add_typer(write_app)
+app.command("export")(export_command)
+app.command("bench")(bench_command)
 
 Recipe = Annotated[str, typer.Option(help="What is made: a file of lekhai_helpers/recipes.")]
 Profile = Annotated[str, typer.Option(help="Where: smoke, cpu, colab-t4, rtx5070, multi-gpu; auto asks the machine.")]
@@ -106,41 +114,6 @@ def run(
 
 
 @app.command()
-def write(
-    message: Annotated[str, typer.Argument(help="What the advertisement should say, in Bengali or English.")],
-    industry: Annotated[str, typer.Option(help="The client's trade.")] = "",
-    tone: Annotated[str, typer.Option(help="For example emotional, funny, formal.")] = "",
-    duration: Annotated[int, typer.Option(min=10, max=90, help="Length of the film, in seconds.")] = 30,
-    brand: Annotated[str, typer.Option(help="The brand's name.")] = "",
-    product: Annotated[str, typer.Option(help="What is advertised.")] = "",
-    label: RunLabel = None,
-) -> None:
-    """Write one ad script with the model that the newest run made. Exit code 1 where it is not a valid table."""
-    from lekhai_helpers.closing import newest_run, recommended_gguf, resume_command
-    from lekhai_helpers.core.run_folder import RunError
-    from lekhai_helpers.prepare.contracts import get_contract
-    from lekhai_helpers.ship.quantize import LlamaServer
-
-    this_run = newest_run(label)
-    gguf = recommended_gguf(this_run)
-    if gguf is None:
-        raise RunError(f"{this_run.label} has no GGUF yet: notebook 12 makes it, `{resume_command(this_run)}`")
-    settings = this_run.settings
-    messages = [
-        {"role": "system", "content": settings.system_prompt},
-        {"role": "user", "content": _prompt(message, industry, tone, duration, brand, product)},
-    ]
-    with LlamaServer(gguf, context=settings.model.max_seq_length, slots=1) as server:
-        answer = server.chat(messages, settings.decoding)
-    text = getattr(answer, "text", answer)
-    typer.echo(text)
-    verdict = get_contract(settings.data.contract)(text)
-    if not verdict.ok:
-        typer.echo("Not a valid script: " + "; ".join(verdict.problems), err=True)
-        raise typer.Exit(1)
-
-
-@app.command()
 def publish(
     build: Annotated[bool, typer.Option("--build", help="Write the notebooks from notebooks/src.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Say whether notebooks and sources agree.")] = False,
@@ -196,20 +169,6 @@ def data_check(
         typer.echo(f"picture: {plot}")
     if any(problem.level == "error" for problem in problems):
         raise typer.Exit(1)
-
-
-def _prompt(message: str, industry: str, tone: str, seconds: int, brand: str, product: str) -> str:
-    """Return the brief as the training data words it; without brand and product, the message says it all."""
-    if brand and product:
-        from lekhai_helpers.ship.serving import ScriptRequest, brief_prompt
-
-        return brief_prompt(
-            ScriptRequest(
-                message=message, industry=industry, tone=tone, duration_seconds=seconds, brand=brand, product=product
-            )
-        )
-    wishes = [f"খাত: {industry}।" if industry else "", f"টোন: {tone}।" if tone else "", f"দৈর্ঘ্য: {seconds} সেকেন্ড।"]
-    return " ".join(part for part in (message, *wishes) if part)
 
 
 def _say(line: str) -> None:

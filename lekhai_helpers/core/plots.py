@@ -281,28 +281,46 @@ def heatmap(
     return _done(figure)
 
 
-def quant_tradeoff(table: DataFrame, words: Words | None = None) -> Figure:
-    """Draw size, speed and contract share of every file. `table`: file, size_mb, tokens_per_second, valid_share."""
+def quality_size_speed(table: DataFrame, recommended: str | None = None, words: Words | None = None) -> Figure:
+    """Draw every file as a bubble: size to the right, quality up, speed as area. The best place is the upper left.
+
+    `table`: file, size_mb, tokens_per_second, valid_share (0 to 1) and, where it was measured, distance (mean KL
+    divergence from the 16-bit file, nats a token), which then gets a panel of its own. `recommended` is ringed.
+    """
+    from matplotlib.ticker import PercentFormatter
+
     said = words or Words()
-    panels = (
-        ("size_mb", "size (MB)", "{:.0f}"),
-        ("tokens_per_second", "speed (tokens per second)", "{:.0f}"),
-        ("valid_share", f"{said.units} that are {said.one}", "{:.0%}"),
+    panels = [("valid_share", f"{said.units} that are {said.one}")]
+    if "distance" in table and table["distance"].notna().any():
+        panels.append(("distance", "distance from the 16-bit file (nats a token)"))
+    figure, axes = _canvas(columns=len(panels), width=4.8 * len(panels), height=3.9 + 0.24 * len(table))
+    for ax, (column, title) in zip(axes, panels, strict=True):
+        _bubbles(ax, table, column, recommended)
+        ax.set(xlabel="size (MB)", ylabel=title, xlim=(0, table["size_mb"].max() * 1.15))
+    axes[0].set(ylim=(-0.12, 1.15), yticks=[0, 0.25, 0.5, 0.75, 1])
+    axes[0].yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    for ax in axes[1:]:
+        most = max(table["distance"].max(), 0.01)
+        ax.set_ylim(most * 1.2, -most * 0.2)  # up is better in both panels
+        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= most * 1.2])
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, fontsize=9, labelspacing=0.9
     )
-    figure, axes = _canvas(columns=3, width=9.5, height=1.4 + 0.42 * len(table), sharey=True)
-    for ax, (column, title, form), colour in zip(axes, panels, _COLOURS[:3], strict=True):
-        bars = ax.barh(range(len(table)), table[column].fillna(0), color=colour, height=0.62)
-        labels = [form.format(value) if value == value else "not measured" for value in table[column]]
-        ax.bar_label(bars, labels=labels, padding=4, fontsize=9)
-        ax.set_xlabel(title)
-        ax.margins(x=0.35)
-        ax.locator_params(axis="x", nbins=4)
-    axes[2].set(xlim=(0, 1.3), xticks=[0, 0.5, 1])
-    _percent(axes[2].xaxis)
-    _names_on_y(axes[0], [str(name) for name in table["file"]])
-    figure.suptitle("What does a smaller file cost?")
-    figure.set_layout_engine("constrained", wspace=0.06)
+    title = "Quality against size; the larger a bubble, the faster"
+    figure.suptitle(f"{title}. Ringed: {recommended}" if recommended else title, fontsize=11)
     return _done(figure)
+
+
+def _bubbles(ax: Axes, table: DataFrame, column: str, recommended: str | None) -> None:
+    fastest = table["tokens_per_second"].max()
+    for row, colour in zip(table.to_dict("records"), _endless(len(table)), strict=True):
+        speed, place = row["tokens_per_second"], (row["size_mb"], row[column])
+        told = f"{speed:.0f} tokens/s" if speed == speed else "speed not measured"
+        area = 60 + 340 * (speed / fastest if speed == speed and fastest else 0)
+        label = f"{row['file']}: {row['size_mb']:.0f} MB, {told}"
+        ax.scatter(*place, s=area, color=colour, alpha=0.75, linewidths=0, label=label)
+        if row["file"] == recommended:
+            ax.scatter(*place, s=area * 1.8, facecolors="none", edgecolors="black", linewidths=1.4)
 
 
 def lora_comparison(table: DataFrame, words: Words | None = None) -> Figure:

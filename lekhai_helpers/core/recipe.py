@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 UNMEASURED = "unmeasured"
 
@@ -253,9 +262,41 @@ class Export(_Section):
     """What is written for use elsewhere (notebooks 08 and 12)."""
 
     quantizations: list[Literal["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]] = Field(min_length=1)
+    imatrix: bool = Field(False, description="measure on the training rows which columns to round most carefully")
     hub_id: str | None = None
     licence: str
     base_licence: str
+
+
+class Serving(_Section):
+    """The service: what can be chosen on its page, and how much it takes on (notebook 09)."""
+
+    industries: list[str] = Field(default_factory=list, description="the page's first slider, in this order")
+    tones: list[str] = Field(default_factory=list, description="the page's second slider, in this order")
+    least_seconds: int = Field(10, ge=10, le=90, description="shortest film")
+    usual_seconds: int = Field(30, ge=10, le=90, validate_default=True, description="length where none is asked for")
+    most_seconds: int = Field(90, ge=10, le=90, validate_default=True, description="longest film")
+    slots: int = Field(4, gt=0, description="requests the model answers at once; each has its own room for tokens")
+    queue: int = Field(32, ge=0, description="requests that may wait for their turn; the next is sent away with 429")
+    wait_seconds: float = Field(120, gt=0, description="longest wait for a turn")
+    write_seconds: float = Field(300, gt=0, description="longest time one request may take the model")
+    body_bytes: int = Field(65_536, gt=1000, description="largest request")
+    origins: list[str] = Field(
+        default_factory=list, description="pages elsewhere that may call, e.g. https://x.example"
+    )
+    check: Literal["text", "grammar", "unaided"] = Field(
+        "unaided",
+        description="what a new model must show before it takes over: any text; a valid table within the grammar; "
+        "a valid table in one of three tries without the grammar's help",
+    )
+
+    @field_validator("usual_seconds", "most_seconds")
+    @classmethod
+    def _lengths_in_order(cls, seconds: int, info: ValidationInfo) -> int:
+        before = "least_seconds" if info.field_name == "usual_seconds" else "usual_seconds"
+        if seconds < info.data.get(before, 0):
+            raise ValueError(f"must not be below {before} ({info.data[before]})")
+        return seconds
 
 
 class Promise(_Section):
@@ -286,6 +327,7 @@ class Settings(_Section):
     judge: Judge
     aqi: Aqi = Aqi()  # type: ignore[call-arg]
     export: Export
+    serving: Serving = Serving()  # type: ignore[call-arg]
     promise: Promise
     _origin: dict[str, str] = PrivateAttr(default_factory=dict)
 

@@ -68,7 +68,7 @@ PHASES = {
         ),
         PhaseSpec("07_refinement", ("refinement",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
         PhaseSpec("08_export", ("exported_model",), ("model", "export", "decoding", "evaluation")),
-        PhaseSpec("09_integration", ("integration",), ("model", "decoding")),
+        PhaseSpec("09_integration", ("integration",), ("model", "decoding", "serving")),
         PhaseSpec(
             "10_preference_alignment",
             ("kept_adapter", "kept_model"),

@@ -140,7 +140,7 @@ def _merge_plot(rows: Rows) -> Figure | None:
 
 def _files_plot(rows: Rows, words: Words) -> Figure | None:
     table = _table_with(rows, {"file", "size_mb", "tokens_per_second", "valid_share"})
-    return None if table is None else plots.quant_tradeoff(table, words)
+    return None if table is None else plots.quality_size_speed(table, words=words)
 
 
 def _table_with(rows: Rows, needed: set[str]) -> DataFrame | None:

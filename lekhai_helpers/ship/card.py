@@ -7,7 +7,7 @@ for the GGUF files, when the judges have been asked as well. The text stands in 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,11 @@ _HUB_LICENCES = {"gemma", "apache-2.0", "mit", "llama3", "llama3.1", "llama3.2",
 
 
 def model_card(
-    settings: Settings, ledger: Ledger, figures: Mapping[str, Any] | None = None, gguf: str | None = None
+    settings: Settings,
+    ledger: Ledger,
+    figures: Mapping[str, Any] | None = None,
+    gguf: str | None = None,
+    stages: Collection[str] | None = None,
 ) -> str:
     """Return README.md for the exported model: a YAML header for the hub, and text for people.
 
@@ -35,7 +39,9 @@ def model_card(
     facts of the run by name, printed as they are, but for these: ``base_model`` (list of hub ids) and
     ``base_licence`` replace the recipe's where another base had to be used, ``merge_t`` (share of the structure
     donor in the base, None for an unmerged base), ``datasets`` (list of hub ids the data can be had from). With `gguf`,
-    the name of the recommended file, the card is for a folder of GGUF files with their Modelfile.
+    the name of the recommended file, the card is for a folder of GGUF files with their Modelfile. `stages` are those
+    the model descends from, and only their figures are printed (None: all): a notebook that is run again must not
+    credit its model with what a later one measured of another.
     """
     import jinja2
 
@@ -59,9 +65,9 @@ def model_card(
         data_name=Path(settings.data.file).name,
         own_data=Path(settings.data.file).name != SHIPPED_DATA,
         training=_training(ledger),
-        valid=_valid_tables(ledger),
+        valid=_valid_tables(ledger, stages),
         judges=_judges(ledger),
-        results=_results(ledger),
+        results=_results(ledger, stages),
         facts={_cell(name): _cell(value) for name, value in facts.items()},
     )
 
@@ -104,9 +110,14 @@ def _training(ledger: Ledger) -> dict[str, str]:
     return found
 
 
-def _valid_tables(ledger: Ledger) -> list[str]:
-    """Return one sentence a stage: the share of valid tables with its interval and what it was counted on."""
+def _summary(ledger: Ledger, stages: Collection[str] | None):
     table = ledger.summary()
+    return table if stages is None else table[table["stage"].isin(list(stages))]
+
+
+def _valid_tables(ledger: Ledger, stages: Collection[str] | None) -> list[str]:
+    """Return one sentence a stage: the share of valid tables with its interval and what it was counted on."""
+    table = _summary(ledger, stages)
     sentences = []
     for row in table[(table["metric"] == "valid_tables") & table["value"].notna()].to_dict("records"):
         around = "" if _missing(row["low"]) else f", 95% interval {row['low']:.0%} to {row['high']:.0%}"
@@ -128,10 +139,10 @@ def _bare(passed: float) -> str:
     return "it passed its audit" if passed == 1 else "it failed its audit, so its scores are not to be trusted"
 
 
-def _results(ledger: Ledger) -> list[dict[str, str]]:
+def _results(ledger: Ledger, stages: Collection[str] | None) -> list[dict[str, str]]:
     """Return the ledger's summary as cells of text, one dictionary a row."""
     rows = []
-    for row in ledger.summary().to_dict("records"):
+    for row in _summary(ledger, stages).to_dict("records"):
         has_interval = not (_missing(row["low"]) or _missing(row["high"]))
         rows.append(
             {

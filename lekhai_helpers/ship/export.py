@@ -5,7 +5,8 @@ Called by notebook 08 and, for the kept model, by notebook 10:
 ``save_merged_16bit(model, tokenizer, folder)``,
 ``write_text(folder / "README.md", model_card(settings, ledger, figures))``, ``push_plan(folder)``.
 
-Every folder is written beside its final name and renamed, so an interruption leaves no half model behind.
+Disk and memory are reckoned before the first byte (`ship.budgets`), and every folder is written beside its final name
+and renamed (`ship.atomic`), so an interruption leaves no half model behind and loses no earlier one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,22 +21,30 @@ from typing import Literal
 from lekhai_helpers.core.hardware import machine
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.learn.model import unsloth_engine
+from lekhai_helpers.ship.atomic import clear_unfinished, new_folder
+from lekhai_helpers.ship.budgets import begin_gguf_set, check_disk, four_bit_budget, gguf_budget, merged_budget
 from lekhai_helpers.ship.card import model_card
 from lekhai_helpers.ship.errors import ExportError
+from lekhai_helpers.ship.four_bit import save_4bit
 from lekhai_helpers.ship.hub import login_state, push, push_plan
 
 __all__ = [
     "Comparison",
     "ExportError",
+    "begin_gguf_set",
     "check_disk",
+    "clear_unfinished",
     "comparison_form",
     "comparison_plan",
+    "four_bit_budget",
+    "gguf_budget",
     "login_state",
-    "merged_disk_mb",
+    "merged_budget",
     "model_card",
     "model_numbers",
     "push",
     "push_plan",
+    "save_4bit",
     "save_adapter",
     "save_merged_16bit",
 ]
@@ -119,7 +126,7 @@ def save_adapter(model, tokenizer, folder: Path) -> Path:
     to ship. Raises ExportError where no adapter came out.
     """
     folder = Path(folder)
-    with _beside(folder) as place:
+    with new_folder(folder) as place:
         model.save_pretrained(str(place), selected_adapters=["default"])
         tokenizer.save_pretrained(str(place))
         # PEFT writes an empty model card that names the base by its path on this machine; ours takes its place.
@@ -132,63 +139,20 @@ def save_merged_16bit(model, tokenizer, folder: Path) -> Path:
     """Write base and adapter as one ordinary 16-bit model to `folder`. Returns the folder.
 
     Unsloth reads the base's 16-bit weights anew and adds the adapter to them, so a base held in 4 bits is not
-    merged in its rounded form. Raises ExportError before writing where the disk is too small, and after it where
-    the result is not whole or not 16-bit.
+    merged in its rounded form (`ship.merge_loss` shows what that would cost). Raises ExportError before writing where
+    disk or memory is too small, and after it where the result is not whole or not 16-bit.
     """
     folder = Path(folder)
     if not getattr(model, "peft_config", None):
         raise ExportError("the model carries no adapter, so there is nothing to merge: load it with adapter=...")
-    check_disk(merged_disk_mb(model), folder)
-    with _beside(folder) as place:
+    merged_budget(model).check(folder)
+    with new_folder(folder) as place:
         # Unsloth prints the base's path on this machine; it does not belong in a notebook that is shown around.
         with contextlib.redirect_stdout(io.StringIO()):
             model.save_pretrained_merged(str(place), tokenizer=tokenizer, save_method="merged_16bit")
         _check_files(place, "config.json", "generation_config.json", "tokenizer_config.json", "*.safetensors")
         _check_sixteen_bit(place)
     return folder
-
-
-def merged_disk_mb(model) -> float:
-    """Return the disk space, in MB, that `save_merged_16bit` needs: two bytes a number, and a tenth to spare.
-
-    A base from a hub counts twice: Unsloth fetches its 16-bit weights first.
-    """
-    named = [(name, p) for name, p in model.named_parameters() if "lora_" not in name]
-    numbers = sum(_numbers(parameter) for _, parameter in named)
-    copies = 1 if Path(model.config._name_or_path).is_dir() else 2
-    return numbers * 2 * copies * 1.1 / 1e6
-
-
-def check_disk(need_mb: float, folder: Path) -> None:
-    """Raise ExportError where the disk of `folder` has less than `need_mb` MB left."""
-    existing = next(parent for parent in Path(folder).absolute().parents if parent.exists())
-    free_mb = shutil.disk_usage(existing).free / 1e6
-    if free_mb < need_mb:
-        raise ExportError(
-            f"{Path(folder).name} needs {need_mb:,.0f} MB on disk and {free_mb:,.0f} MB are free: delete old runs, "
-            "or set LEKHAI_RUNS to a folder on a larger disk"
-        )
-
-
-def _numbers(parameter) -> int:
-    """Return how many numbers a parameter stands for; a 4-bit one holds two in each byte."""
-    state = getattr(parameter, "quant_state", None)
-    return math.prod(state.shape if state is not None else parameter.shape)
-
-
-@contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """Give a fresh folder to write to; it takes `folder`'s name only when the block ends without an error."""
-    place = folder.with_name(f"{folder.name}.writing")
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    try:
-        yield place
-        if folder.exists():
-            shutil.rmtree(folder)
-        place.rename(folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _check_files(folder: Path, *patterns: str) -> None:

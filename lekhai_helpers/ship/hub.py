@@ -1,28 +1,26 @@
 """The Hugging Face hub: is there a token, what would be sent, send it. Taught in notebook 08.
 
 ``login_state()`` says where a token comes from, ``push_plan(folder)`` is the dry run, ``push(folder, hub_id)`` sends
-exactly that list. Nothing here is called unless you ask for it.
+exactly that list; on the command line ``lekhai export`` and ``lekhai export --push``. Nothing is sent unless you ask.
+
+What has been tried: a push, one broken off in the middle and one resumed, against a small stand-in of the hub's HTTP
+interface on this machine (tests/unit/hub_stand_in.py), with the hub's own client library. The real hub stores large
+files by pieces (Xet), which the stand-in does not speak: there the library itself finds what is already there.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from fnmatch import fnmatch
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lekhai_helpers.ship.errors import ExportError
+from lekhai_helpers.ship.hub_plan import content, kept_here, push_plan
+from lekhai_helpers.ship.licences import card_header
 
-# Never sent: what only training needs, copies of other models, and anything that smells of a secret.
-LEFT_OUT_FILES = (
-    *("optimizer*", "scheduler*", "scaler*", "rng_state*", "training_args.bin", "trainer_state.json"),
-    *("*.env", "*.key", "*.pem", "*.p12", "id_rsa*", "secrets*", "credentials*", "*.db", "*.lock", "*.writing"),
-)
-LEFT_OUT_FOLDERS = ("ref", "checkpoint-*", "__pycache__", "*.writing", "*.partial", "*.previous")
-_SECRET = re.compile(rb"hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{32,}|-----BEGIN [A-Z ]*PRIVATE KEY-----")
-_SCANNED = {".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".jinja", ".py", ".toml", ""}
-_SCANNED_BYTES = 2_000_000  # longer text files are vocabularies
+__all__ = ["kept_here", "login_state", "push", "push_plan"]
+
 _NO_TOKEN = (
     "no hub token found. Make one with write access at https://huggingface.co/settings/tokens, then either set the "
     "environment variable HF_TOKEN before starting, or on Colab add it as the secret HF_TOKEN (the key in the left "
@@ -38,40 +36,27 @@ def login_state() -> str:
     return f"a hub token is present ({found[1]})"
 
 
-def push_plan(folder: Path) -> list[tuple[str, float]]:
-    """Return what `push` would send, as (path inside the folder, size in MB), sorted by path.
+def push(
+    folder: Path,
+    hub_id: str | None,
+    private: bool = True,
+    *,
+    extra: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> str:
+    """Send exactly what `push_plan` lists and return the repository's address.
 
-    Raises ExportError where the folder holds nothing to send, a text file looks as if it held a secret, or a
-    link leads out of the folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ExportError(f"there is no folder {folder.name} to send: run notebook 08 first")
-    plan = []
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if path.is_dir() or _left_out(inside):
-            continue
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ExportError(f"{inside} is a link to a file outside {folder.name}: replace it by a copy, or delete it")
-        _refuse_secret(path, inside)
-        plan.append((inside.as_posix(), path.stat().st_size / 1e6))
-    if not plan:
-        raise ExportError(f"{folder.name} holds nothing that should be sent: run notebook 08 first")
-    return plan
-
-
-def push(folder: Path, hub_id: str | None, private: bool = True) -> str:
-    """Send exactly what `push_plan` lists, as one commit, and return the repository's address.
+    Large files go first, one after the other, and then a single commit names them all: others never see half a model.
+    The hub keeps what has arrived, so a second push after a failure sends only what is missing, and one without any
+    change sends nothing. `extra` is text to send that is no file here (name to text), `tell` gets a line for each step.
 
     The token comes from the environment (HF_TOKEN), Colab's secrets or a saved `hf auth login`. Raises ExportError
-    without a token, without a model card, for an id the hub cannot have, where the hub refuses, and where a
-    private upload would land in a repository that is public.
+    without a token, without a model card that names a licence, for an id the hub cannot have, where the hub refuses or
+    breaks off, and where a private upload would land in a repository that is public.
     """
     folder, plan = Path(folder), push_plan(folder)
     name = _hub_name(hub_id)
-    if not (folder / "README.md").exists():
-        raise ExportError(f"{folder.name} has no README.md: write the model card first (notebook 08)")
+    card_header(folder)
     found = _token()
     if found is None:
         raise ExportError(_NO_TOKEN)
@@ -83,9 +68,9 @@ def push(folder: Path, hub_id: str | None, private: bool = True) -> str:
     api = HfApi(token=found[0])
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
-        if private and not api.repo_info(name).private:
-            raise ExportError(f"{name} exists and is public: make it private, or push with private=False")
-        operations = [_operation(folder, path) for path, _ in plan]
+        _check_hidden(api, name, private)
+        operations = _operations(folder, [path for path, _ in plan], extra or {})
+        _upload(api, name, operations, tell)
         api.create_commit(name, operations=operations, commit_message="Add the model")
     except HfHubHTTPError as error:
         raise ExportError(
@@ -95,6 +80,39 @@ def push(folder: Path, hub_id: str | None, private: bool = True) -> str:
     except httpx.TransportError as error:
         raise ExportError(f"the hub cannot be reached ({error}): check the network, then push again") from error
     return str(address)
+
+
+def _check_hidden(api: Any, name: str, private: bool) -> None:
+    if private and not api.repo_info(name).private:
+        raise ExportError(f"{name} exists and is public: make it private, or push with private=False (--public)")
+
+
+def _operations(folder: Path, paths: list[str], extra: Mapping[str, str]) -> list[Any]:
+    from huggingface_hub import CommitOperationAdd
+
+    sent: dict[str, str | bytes] = {path: content(folder, path) for path in paths}
+    sent |= {path: text.encode() for path, text in extra.items() if path not in sent}
+    return [CommitOperationAdd(path_in_repo=path, path_or_fileobj=what) for path, what in sent.items()]
+
+
+def _upload(api: Any, name: str, operations: list[Any], tell: Callable[[str], None]) -> None:
+    """Send the large files, one by one, so that what a failure leaves missing is as little as can be.
+
+    Small files travel in the commit itself. Raises ExportError where a file does not arrive.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for number, operation in enumerate(operations, 1):
+        tell(f"{number} of {len(operations)}: {operation.path_in_repo}")
+        try:
+            api.preupload_lfs_files(name, [operation], free_memory=False)
+        except HfHubHTTPError:
+            raise
+        except (RuntimeError, OSError) as error:  # how the library wraps what goes wrong in the middle of a file
+            raise ExportError(
+                f"{operation.path_in_repo} did not arrive ({error.__cause__ or error}); {number - 1} of "
+                f"{len(operations)} files are done. Push again: what has arrived is not sent twice"
+            ) from error
 
 
 def _hub_name(hub_id: str | None) -> str:
@@ -110,39 +128,6 @@ def _hub_name(hub_id: str | None) -> str:
     except HFValidationError as error:
         raise ExportError(f"{error} Remedy: {remedy}") from None
     return hub_id
-
-
-def _operation(folder: Path, path: str):
-    """Return one file of the commit. An adapter names its base by a path of this machine: only the name is sent."""
-    from huggingface_hub import CommitOperationAdd
-
-    content: str | bytes = str(folder / path)
-    if Path(path).name == "adapter_config.json":
-        config = json.loads((folder / path).read_text(encoding="utf-8"))
-        base = str(config.get("base_model_name_or_path") or "")
-        if os.path.isabs(base):
-            config["base_model_name_or_path"] = Path(base).name
-            content = json.dumps(config, indent=2).encode()
-    return CommitOperationAdd(path_in_repo=path, path_or_fileobj=content)
-
-
-def _left_out(inside: Path) -> bool:
-    *folders, name = [part.lower() for part in inside.parts]
-    hidden = any(part.startswith(".") for part in [*folders, name])
-    return (
-        hidden
-        or any(fnmatch(part, pattern) for part in folders for pattern in LEFT_OUT_FOLDERS)
-        or any(fnmatch(name, pattern) for pattern in LEFT_OUT_FILES)
-    )
-
-
-def _refuse_secret(path: Path, inside: Path) -> None:
-    if path.suffix.lower() not in _SCANNED or path.stat().st_size > _SCANNED_BYTES:
-        return
-    if _SECRET.search(path.read_bytes()):
-        raise ExportError(
-            f"{inside} seems to hold a token or a private key: take it out, and revoke it where it is from"
-        )
 
 
 def _token() -> tuple[str, str] | None:

@@ -18,6 +18,9 @@ def main() -> None:
     params.n_parallel = settings["slots"]
     params.cpuparams.n_threads = settings["threads"]
     params.port = settings["port"]
+    # llama.cpp keeps what it computed for prompts of the past, up to 8 GB of it, in case one comes again. Hardly any
+    # does, and a laptop has not that much: a service would grow with every request (8 MB each, at 270M).
+    params.cache_ram_mib = 0
     server = xllamacpp.Server(params)
     sys.stdin.read()  # until the parent goes away
     del server

@@ -209,12 +209,14 @@ asked = [row["prompt"] for row in texts["structure"].heldout[:5]] if made else [
 # ### Explanation
 # One candidate, three figures: both perplexities, and the share of its five answers that end.
 
+
 # %%
 def examine(candidate):
     model, tokenizer = load_model(candidate.path, settings)
     perplexities = [heldout_perplexity(model, tokenizer, text) for text in texts.values()]
     answers = generate(model, tokenizer, asked, short, settings.seed)
     return (*perplexities, sync.stopped_share(answers)), answers
+
 
 # %% [markdown]
 # ### Explanation
@@ -227,11 +229,13 @@ def examine(candidate):
 # %%
 EXAMS = ["bengali_perplexity", "outline_perplexity", "stopped_share"]
 
+
 def pick(rows, least):
     table = pd.DataFrame(rows, index=EXAMS).T
     stops = (table["stopped_share"] * len(asked)).round() >= least
     allowed = table[stops | (table.index == "no merge")]
     return (allowed[EXAMS[0]] * allowed[EXAMS[1]]).sort_values(kind="stable")
+
 
 # %% [markdown]
 # ### Explanation

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # How does an app talk to the model?
 #
-# **Goal.** Put the exported model behind a small web service (an *API*), ask it for a script as an app would, and see
-# what a page built with Lovable, a database at Supabase and a site on Vercel need from it.
+# **Goal.** Put the exported model behind a small web service (an *API*) with a page, ask it for a script as an app
+# would, keep the script in a database, and change the model while requests run, without a gap.
 #
-# **Needs** `exported_model` from notebook 08. **Makes** `integration`: one request and its answer.
+# **Needs** `exported_model` from notebook 08. **Makes** `integration`: requests, answers, and the database of scripts.
 
 # %% [markdown]
 # ### Explanation
@@ -18,17 +18,45 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %% [markdown]
 # ### Explanation
-# We open the run and load the exported model, the merged folder of notebook 08. A service only writes, so it is loaded
-# with plain Transformers, without the training engine.
+# We open the run.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
-from lekhai_helpers.learn.model import generate, load_plain
 
 phase = open_phase("09_integration", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
-model, tokenizer = load_plain(phase.require("exported_model") / "merged")
 print(phase.opening())
+
+# %% [markdown]
+# ### Explanation
+# The engine that writes should not need Python, a training library or a graphics card (the service around it is
+# Python). So the model becomes one file that llama.cpp reads (GGUF; notebook 12 explains it), and a smaller copy in 8
+# bits. First: have disk and memory room for that?
+
+# %%
+from lekhai_helpers.learn.shapes import read_config
+from lekhai_helpers.ship.budgets import begin_gguf_set
+
+merged, folder = phase.require("exported_model") / "merged", phase.folder / "gguf"
+need = begin_gguf_set(folder, read_config(merged), ["q8_0"], source=merged)
+print(f"{need.what}: {need.disk_mb:,.0f} MB of disk, {need.memory_mb:,.0f} MB of memory")
+
+# %% [markdown]
+# ### Explanation
+# They have, or the cell above would have said so. The converter wants one more file beside the weights, so it gets a
+# folder of its own, of links where the disk allows them.
+
+# %%
+import shutil
+
+from lekhai_helpers.ship.atomic import working_copy
+from lekhai_helpers.ship.quantize import convert_to_gguf, quantize
+
+source = working_copy(merged, phase.folder / "source")
+large = convert_to_gguf(source, folder / f"{settings.recipe}-f16.gguf")
+small = quantize(large, folder / f"{settings.recipe}-q8_0.gguf", "q8_0")
+shutil.rmtree(source)
+print(*(f"{file.name}: {file.stat().st_size / 1e6:.0f} MB" for file in (large, small)), sep="\n")
 
 # %% [markdown]
 # ### Explanation
@@ -46,41 +74,45 @@ print(brief_prompt(request))
 
 # %% [markdown]
 # ### Explanation
-# The writer: a function from request to text. One at a time, because one model answers one caller at once here; a lock
-# lets the others wait in line.
+# Three parts. The **engine** writes: llama.cpp in a process of its own, so that a crash there does not take the service
+# along. The **store** keeps every script: here a file, at a company a PostgreSQL server, by its address alone. The
+# **switchboard** stands between: it hands out the engine to a few requests at once, lets some more wait, and sends the
+# rest away politely.
 
 # %%
-from threading import Lock
+from lekhai_helpers.ship.engines import local_engine
+from lekhai_helpers.ship.limits import Limits, Security
+from lekhai_helpers.ship.store import ScriptStore
+from lekhai_helpers.ship.switchboard import Switchboard
 
-from lekhai_helpers.measure.evaluation import brief_messages
-
-one_at_a_time = Lock()
-
-
-def writer(asked: ScriptRequest) -> str:
-    """Write one script for a request."""
-    with one_at_a_time:
-        return generate(model, tokenizer, [brief_messages(brief_prompt(asked), settings)], settings.decoding, 1)[0].text
+engine = local_engine(large, settings.model.max_seq_length, slots=2)
+board = Switchboard(engine, Limits(slots=2, queue=settings.serving.queue))
+store = ScriptStore(f"sqlite:///{phase.folder / 'scripts.db'}")
+print(engine.info.name)
 
 # %% [markdown]
 # ### Explanation
-# The service itself. `create_app` checks what comes in, calls the writer, checks the script against the contract, and
-# answers in a form that programs can read (JSON). We start it on this machine only, on a free port.
+# The service itself, on this machine only, on a free port. Whoever may change its model has a token; it is drawn by
+# chance here, and is not printed. `lekhai serve` does the same from a terminal, with tokens from the environment.
 
 # %%
+import secrets
+
 from lekhai_helpers.ship.serving import LocalService, create_app
 
-service = LocalService(create_app(writer, "lekhai"))
+token = secrets.token_urlsafe()
+service = LocalService(create_app(board, store, settings, Security(admin_token=token, models=(folder,))))
 service.start()
 
 # %% [markdown]
 # ### Key Concepts
 # **API:** a counter at which programs order from each other. **HTTP request:** the order form. **JSON:** the form's
-# language. **Health check:** "are you open?", asked by machines every few seconds.
+# language. **Health check:** "are you open?", asked by machines every few seconds. **Queue:** the line at the counter;
+# a good one has an end, or everybody waits for ever.
 #
 # *Interview question:* Why validate the model's output on the server? *A good answer:* a model can always write
-# something odd. Our service still returns the text, but says in `contract.ok` and `contract.problems` whether the form
-# was kept, so that the page can show it, ask again, or refuse it.
+# something odd. Our service holds it to the form of a table while it writes (a grammar), and still says in
+# `contract.ok` and `contract.problems` whether the rest was kept, so that the page can show it, ask again, or refuse.
 
 # %% [markdown]
 # ### Explanation
@@ -101,16 +133,40 @@ print(client.get("/health").json())
 import json
 
 answer = client.post("/v1/scripts", json=request.model_dump())
+body = answer.json()
 print(json.dumps(request.model_dump(), ensure_ascii=False, indent=1), answer.status_code, sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# And the answer: the Markdown, the parsed rows (for a page to draw), the contract's verdict, the model's name and the
-# time it took.
+# How fast was that? The service counts tokens (at `/metrics`, for the machines that watch it), as the engine counts
+# them. Seconds alone say little: they depend on how long the script became, and on what else this machine does.
+
 
 # %%
-body = answer.json()
-print(json.dumps(body | {"markdown": body["markdown"][:200]}, ensure_ascii=False, indent=1)[:1500])
+def tokens_written():
+    lines = client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("lekhai_tokens_total "))
+
+
+pace = tokens_written() / body["seconds"]
+print(f"{tokens_written():.0f} tokens in {body['seconds']:.1f} s: {pace:.1f} tokens per second, with {body['model']}")
+
+# %% [markdown]
+# ### Explanation
+# And the answer: the number under which it is kept, the Markdown, the parsed rows (for a page to draw), the contract's
+# verdict, which model wrote it (the file and the beginning of its checksum) and the time it took.
+
+# %%
+print(json.dumps(body | {"markdown": body["markdown"][:200]}, ensure_ascii=False, indent=1)[:1700])
+
+# %% [markdown]
+# ### Explanation
+# The rows as a table, as the page shows them.
+
+# %%
+import pandas as pd
+
+pd.DataFrame(body["rows"])
 
 # %% [markdown]
 # ### Explanation
@@ -122,51 +178,137 @@ print(wrong.status_code, json.dumps(wrong.json(), ensure_ascii=False, indent=1)[
 
 # %% [markdown]
 # ### Explanation
-# What the three services around it need:
-#
-# - **Lovable** (the page): the address of `POST /v1/scripts`, and that our service lists the page's address as an
-#   allowed origin (`create_app(..., origins=["https://your-page.example"])`).
-# - **Supabase** (the store): one row per script. The line below shows its fields, taken from the answer we just got.
-# - **Vercel** (the site): one environment variable with our service's address. The model itself does not run there.
+# Nothing is lost: the script was on disk before the answer was sent. We look it up as the page's history does, by a
+# word from it, and fetch it as a Word file. There is one history for all: whoever may ask this service may read, and
+# search, what everybody else had written with it. It knows no persons, only (where it is set) one key.
 
 # %%
-record = {"brand": request.brand, "industry": request.industry, "tone": request.tone, "model": body["model"]}
-record |= {"markdown": body["markdown"][:60], "valid": body["contract"]["ok"], "seconds": body["seconds"]}
-record
+found = client.get("/v1/scripts", params={"query": request.brand}).json()["scripts"]
+word = client.get(f"/v1/scripts/{body['id']}/docx")
+print(f"{len(found)} script(s) with {request.brand}; the newest is ours: {found[0]['id'] == body['id']}")
+print(f"{word.headers['content-disposition']}, {len(word.content):,} bytes")
+
+# %% [markdown]
+# ## A new model, while requests run
+#
+# ### Explanation
+# Tomorrow there is a better file. Switching the service off for it would lose orders. So six apps order at the same
+# time, and in the middle of it the service is told to take the smaller file. It loads the new one beside the old,
+# which goes on answering, and lets it write as a test. Then it switches: whoever comes to the counter from now on, and
+# whoever still waits in line, gets the new model at once. Orders under way are finished by the old one. Only when the
+# last of them is done is its memory given back, and the call below returns: its seconds hold that wait as well.
+
+# %%
+from concurrent.futures import ThreadPoolExecutor
+
+with ThreadPoolExecutor(7) as pool:
+    orders = [pool.submit(client.post, "/v1/scripts", json=request.model_dump()) for _ in range(6)]
+    asked = {"path": str(small)}, {"Authorization": f"Bearer {token}"}
+    swapped = pool.submit(client.post, "/admin/reload-model", json=asked[0], headers=asked[1]).result()
+    answers = [order.result() for order in orders]
+print(swapped.status_code, {name: value for name, value in swapped.json().items() if name != "instance"})
 
 # %% [markdown]
 # ### Explanation
-# With a person at the keyboard, two menus and a button do the same through the same writer. A headless run has nobody
-# to press it, and skips the widgets.
+# Did anybody notice? All statuses should be 200; the model that answered stands in each. If the new file does not
+# write a valid table in its test, the service refuses it, says so above, and the old model goes on. Above the table is
+# the pace of the last order, which had the machine to itself as the first one had.
+
+# %%
+before = tokens_written()
+after = client.post("/v1/scripts", json=request.model_dump())
+print(f"{(tokens_written() - before) / after.json()['seconds']:.1f} tokens per second, before it was {pace:.1f}")
+rows = [(one.status_code, one.json()["model"], one.json()["seconds"]) for one in [*answers, after]]
+pd.DataFrame(rows, columns=["status", "model", "seconds"])
+
+# %% [markdown]
+# ### Explanation
+# A file that is no model must not bring the service down.
+
+# %%
+broken = folder / "broken.gguf"
+broken.write_bytes(b"GGUF, it says, and then nothing")
+refused = client.post("/admin/reload-model", json={"path": str(broken)}, headers=asked[1])
+broken.unlink()
+print(refused.status_code, refused.json()["detail"], client.get("/health").json()["status"], sep="\n")
+
+# %% [markdown]
+# ### Explanation
+# What stands around the service at a company:
+#
+# - **The page** is served at the same address (`lekhai serve`, then open it in a browser). On **Vercel** it stands
+#   alone, and the model does not run there: in Vercel, `LEKHAI_API` names this service (which then needs https); here,
+#   the page's address stands in `serving.origins`, and `LEKHAI_API_KEY` is set: the page asks for that key once a tab
+#   (`DEPLOY.md` has the steps). A page built with **Lovable** calls `POST /v1/scripts` and needs the same two things.
+# - **Supabase** is a PostgreSQL server with accounts. `LEKHAI_DATABASE_URL` names it: scripts are then kept there,
+#   still in one history for all who ask through `lekhai serve`. The rules in `supabase.sql`, by which nobody reads
+#   another's scripts, hold for a page of yours that signs people in through Supabase; ours does not.
+# - **More than one machine**: the engine may be any OpenAI-compatible server. With a graphics card, on one terminal
+#   `vllm serve ./merged --port 9000`, on another
+#   `lekhai serve --engine http://localhost:9000/v1 --model ./merged --grammar vllm` (vLLM 0.11 or later; we wrote that
+#   by its documentation and have not run it). A model elsewhere is changed there: the swap above is for files here.
+#
+# A header of the page (CSP) tells browsers what it may load and whom it may call, `'self'` being its own address. So
+# even a script smuggled into a text could neither run nor send anything away.
+
+# %%
+page = client.get("/")
+policy = dict(rule.split(" ", 1) for rule in page.headers["content-security-policy"].split("; "))
+allowed = {name: where for name, where in policy.items() if where != "'none'"}
+print(f"{page.status_code}, {len(page.content):,} bytes; everything forbidden but", allowed)
+print("only its own address:", set(allowed.values()) == {"'self'"})
+
+# %% [markdown]
+# ### Explanation
+# With a person at the keyboard, sliders and a button send the same order to the same service, by this function. Its
+# first three rows:
+
+
+# %%
+def order(**wish):
+    return pd.DataFrame(client.post("/v1/scripts", json=wish).json()["rows"])
+
+
+choices = client.get("/v1/choices").json()
+order(industry=choices["industries"][0], tone=choices["tones"][0], brand="শিশিরকণা", product="দুধ চা").head(3)
+
+# %% [markdown]
+# ### Explanation
+# The names on the sliders are those of the data; they come from the service, as for the page. A headless run has nobody
+# to move them, and only counts them.
 
 # %%
 from lekhai_helpers.core.notebook import is_interactive
 
+print(len(choices["industries"]), "industries and", len(choices["tones"]), "tones")
 if is_interactive():
-    import ipywidgets
+    from ipywidgets import IntSlider, SelectionSlider, interact_manual
 
-    ipywidgets.interact_manual(
-        lambda industry, tone, brand, product: print(
-            writer(ScriptRequest(industry=industry, tone=tone, brand=brand, product=product, duration_seconds=20))
-        ),
-        industry=["চা", "ব্যাংক", "রং"], tone=["হাস্যরস", "আবেগঘন"], brand="শিশিরকণা", product="দুধ চা",
-    )  # fmt: skip
+    trade, tone = (SelectionSlider(options=choices[name]) for name in ("industries", "tones"))
+    words = {"brand": "শিশিরকণা", "product": "দুধ চা", "duration_seconds": IntSlider(20, 10, 90, 5)}
+    interact_manual(order, industry=trade, tone=tone, **words)
 
 # %% [markdown]
 # ### Explanation
-# We close the counter and keep request and answer. The check asserts the service's promises, not the quality of one
+# We close the counter: service, engine and store. The check asserts the service's promises, not the quality of one
 # script.
 
 # %%
 from lekhai_helpers.core.run_folder import write_json
 
 service.stop()
-assert answer.status_code == 200 and set(body) >= {"markdown", "rows", "contract", "model", "seconds"}
-assert wrong.status_code == 422 and not service.running
+board.engine.close()
+store.close()
+assert answer.status_code == 200 and body["id"] == found[-1]["id"] and wrong.status_code == 422
+assert all(one.status_code == 200 for one in [*answers, after]) and refused.status_code in (409, 422)
 kept = write_json(phase.folder / "integration.json", {"request": request.model_dump(), "answer": body})
-figures = {"seconds": body["seconds"], "contract_ok": body["contract"]["ok"]}
+figures = {"seconds": body["seconds"], "contract_ok": body["contract"]["ok"], "swap": swapped.status_code}
 manifest = phase.finish({"integration": kept}, figures)
 
 # %% [markdown]
 # ## What this did not show
-# Many people at once, accounts, or a model swapped while requests run.
+# Many people at once for hours, a graphics card, or an engine on another machine. There are no accounts: everyone who
+# asks through `lekhai serve` shares one history. The service limits itself (size, length, time, queue), and its tests
+# send it what an attacker would: bodies that are no JSON or nested ten thousand deep, wrong keys, forms of other pages,
+# a foreign name turned to this machine, paths out of the models' folder, a schema made to keep the engine busy. Nobody
+# from outside has tried, and no expert has looked.

@@ -14,7 +14,6 @@ from lekhai_helpers.ship.quantize import (
     modelfile,
     needs_sentencepiece,
     quantize,
-    recommend,
     template_differences,
     token_differences,
     write_modelfile,
@@ -191,27 +190,6 @@ def test_a_wrong_dictionary_converts_loads_and_is_found_by_the_tokens(tiny, toke
 
 
 # --- without a model
-
-
-def test_the_smallest_file_that_still_does_its_job_is_recommended():
-    files = [
-        {"file": "f16", "size_mb": 246, "valid_share": 0.8},
-        {"file": "q8_0", "size_mb": 130, "valid_share": 0.75},
-        {"file": "q5_k_m", "size_mb": 100, "valid_share": 0.71},
-        {"file": "q4_k_m", "size_mb": 93, "valid_share": 0.5},
-    ]
-    assert recommend(files)["file"] == "q5_k_m"
-    assert recommend(files, tolerance=0.01)["file"] == "f16"
-    assert recommend([row | {"valid_share": 0.0} for row in files])["file"] == "q4_k_m"
-
-
-def test_a_share_exactly_a_tenth_below_still_holds():
-    """0.8 - 0.1 is a little more than 0.7 in floating point."""
-    files = [
-        {"file": "f16", "size_mb": 246, "valid_share": 0.8},
-        {"file": "q8_0", "size_mb": 130, "valid_share": 0.7},
-    ]
-    assert recommend(files)["file"] == "q8_0"
 
 
 def test_the_modelfile_has_the_template_the_model_was_trained_with(settings, tokenizer, tmp_path, prompts):

@@ -10,12 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lekhai_helpers import cli
-from lekhai_helpers.core.recipe import resolve
-from lekhai_helpers.core.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
-    *("", "doctor", "run", "write", "publish", "report", "data", "data check"),
+    *("", "doctor", "run", "publish", "report", "data", "data check"),
     *("ledger", "ledger runs", "judge", "judge audit"),
 ]
 
@@ -113,52 +111,3 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("lekhai_helpers.pipeline.run_chain", broken)
     with pytest.raises(ValueError, match="not ours"):
         CliRunner().invoke(cli.app, ["run"], catch_exceptions=False)
-
-
-class FakeServer:
-    """Stands for llama.cpp's server: remembers what it was asked and answers with `answer`."""
-
-    answer, asked = "", []
-
-    def __init__(self, path, context, slots):
-        self.path = path
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def chat(self, messages, decoding):
-        FakeServer.asked = messages
-        return self.answer
-
-
-@pytest.fixture
-def writer(monkeypatch, tmp_path):
-    """A finished run with a GGUF, and a server that loads nothing."""
-    run = Run(resolve("lekhai", "smoke"), "t")
-    monkeypatch.setattr("lekhai_helpers.closing.newest_run", lambda label: run)
-    monkeypatch.setattr("lekhai_helpers.closing.recommended_gguf", lambda run: tmp_path / "model.gguf")
-    monkeypatch.setitem(sys.modules, "lekhai_helpers.ship.quantize", SimpleNamespace(LlamaServer=FakeServer))
-    return FakeServer
-
-
-def test_write_prints_the_script_and_asks_as_the_training_data_does(writer):
-    table = "| Visual | Audio |\n|---|---|\n| নদী | VO: নতুন সকাল |\n| ঘর | VO: নতুন রং |\n| মুখ | VO: নতুন দিন |"
-    writer.answer = table
-    words = ["write", "নতুন রং", "--tone", "উষ্ণ", "--brand", "ঝিলমাটি", "--product", "দেয়ালের রং", "--duration", "20"]
-    answer = CliRunner().invoke(cli.app, words)
-    assert answer.exit_code == 0, answer.output
-    assert table in answer.output
-    system, user = writer.asked
-    assert system["role"] == "system"
-    assert all(part in user["content"] for part in ("ঝিলমাটি", "দেয়ালের রং", "উষ্ণ", "২০ সেকেন্ড", "নতুন রং"))
-
-
-def test_write_says_when_the_answer_is_no_script(writer):
-    writer.answer = "আমি জানি না"
-    answer = CliRunner().invoke(cli.app, ["write", "নতুন রং", "--industry", "রং"])
-    assert answer.exit_code == 1
-    assert "Not a valid script" in answer.output
-    assert "খাত: রং।" in writer.asked[1]["content"]

@@ -81,6 +81,8 @@ def exported(tmp_path):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 500_000 if name == "model.safetensors" else b"text")
+    (folder / "README.md").write_text("---\nlicense: gemma\n---\n")
+    (folder / "config.json").write_text("{}")
     return folder, sorted(send)
 
 
@@ -120,14 +122,22 @@ def test_a_model_without_an_adapter_is_refused(tmp_path):
 
 def test_the_disk_is_checked_before_the_first_byte(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    with pytest.raises(ExportError, match=r"needs 4 MB on disk and 1 MB are free.*LEKHAI_RUNS"):
+    with pytest.raises(ExportError, match=r"the merged model needs 4 MB on disk and 1 MB are free.*LEKHAI_RUNS"):
         export.save_merged_16bit(FakeModel(), FakeTokenizer(), tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_disk_need_counts_4_bit_weights_unpacked_and_a_hub_base_twice(tmp_path):
-    assert export.merged_disk_mb(FakeModel(base=str(tmp_path))) == pytest.approx(2 * 1.1)
-    assert export.merged_disk_mb(FakeModel(base="somebody/model")) == pytest.approx(4 * 1.1)
+    assert export.merged_budget(FakeModel(base=str(tmp_path))).disk_mb == pytest.approx(2 * 1.1)
+    assert export.merged_budget(FakeModel(base="somebody/model")).disk_mb == pytest.approx(4 * 1.1)
+
+
+def test_the_memory_is_checked_before_the_first_byte(tmp_path, monkeypatch):
+    """A merge that the machine ends in the middle says nothing at all."""
+    monkeypatch.setattr("lekhai_helpers.ship.budgets.machine", lambda: {"ram_free_gb": 0.001})
+    with pytest.raises(ExportError, match=r"the merged model needs 5 MB of memory and 1 MB are free"):
+        export.save_merged_16bit(FakeModel(), FakeTokenizer(), tmp_path / "merged")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_adapter_comes_without_the_card_that_names_this_machine(tmp_path):
@@ -253,6 +263,15 @@ def test_the_card_says_the_valid_share_in_words_with_its_interval(ledger):
     assert "- dpo: 50% of the texts are a valid table\n" in card
 
 
+def test_the_card_of_an_earlier_notebook_run_again_does_not_boast_of_later_stages(ledger):
+    """Notebook 08 run again after 10 and 12 printed the aligned and the quantised figures on the fine-tuned model."""
+    for stage, share in (("base", 0.0), ("sft", 0.75), ("dpo", 0.9), ("gguf-q8_0", 0.95)):
+        ledger.summarize(stage, "valid_tables", share)
+    card = export.model_card(resolve("lekhai", "cpu"), ledger, stages=("base", "sft"))
+    assert "- sft: 75%" in card and "| base |" in card
+    assert "dpo" not in card and "gguf" not in card
+
+
 def test_the_card_says_what_the_audits_of_the_judges_found(ledger):
     """A card that gave a judge's scores without its audit would sell an untested opinion as a measurement."""
     ledger.add_audit("weak", [], passed=False, sentence="weak is not to be trusted here: it flips")
@@ -345,6 +364,9 @@ class FakeHub:
 
     def repo_info(self, hub_id):
         return SimpleNamespace(private=not self.public)
+
+    def preupload_lfs_files(self, hub_id, additions, free_memory):
+        assert len(additions) == 1 and free_memory is False
 
     def create_commit(self, hub_id, operations, commit_message):
         FakeHub.sent = {operation.path_in_repo: operation.path_or_fileobj for operation in operations}

@@ -80,7 +80,7 @@ def test_verdicts_keep_the_order_of_the_texts_where_calls_run_at_once():
 
     def grade(text, brief, criteria):
         seen.add(threading.current_thread().name)
-        time.sleep(0.02 if text == "t0" else 0)
+        time.sleep(0.02 if text == "t1" else 0.001)  # long enough that others are asked meanwhile
         return [Score("fluency", "scored", float(text[1:]), brief.id)]
 
     rows = [{"stage": "sft", "brief_id": "b1", "seed": n, "text": f"t{n}"} for n in range(1, 9)]

@@ -104,7 +104,6 @@ PICTURES = {
     "merge_curve, stops": lambda: plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=[0, 0.5, 1, "no merge"])),
     "merge_curve, no merge": lambda: plots.merge_curve(pd.DataFrame(MERGE | STOPS, index=["a", "b", "c", "no merge"])),
     "heatmap": lambda: plots.heatmap(*scores()),
-    "quant_tradeoff": lambda: plots.quant_tradeoff(files()),
     "aqi_layers": lambda: plots.aqi_layers(pd.DataFrame(LAYERS, columns=AQI_COLUMNS)),
     "aqi_clusters": lambda: plots.aqi_clusters({"base": DOTS, "sft": DOTS.assign(x=DOTS["x"] * 2)}),
     "counts": lambda: plots.counts(pd.Series([*INDUSTRIES, INDUSTRIES[0]]), "Rows by industry"),

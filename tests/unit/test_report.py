@@ -167,7 +167,7 @@ def test_a_figure_without_interval_and_count_is_shown_without_them(run, ledger):
     ledger.summarize("sft", "valid_tables", 0.5)
     ledger.add_aqi("sft", 4, "silhouette", 0.25)
     text = visible(read(run, ledger))
-    assert "50% n=–" in text and "silhouette" in text and "nan" not in text and "<NA>" not in text
+    assert "50% n=–" in text and "silhouette" in text and " nan" not in text and "<NA>" not in text
 
 
 def test_no_judge_is_said_and_a_judge_is_counted(run, ledger):
