@@ -13,7 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from lekhai_helpers.bench_cli import bench_command
+from lekhai_helpers.curate_cli import curate_command
 from lekhai_helpers.export_cli import export_command
+from lekhai_helpers.extract_cli import extract_command
+from lekhai_helpers.fetch_cli import fetch
 from lekhai_helpers.judge_cli import judge_app
 from lekhai_helpers.ledger_cli import ledger_app
 from lekhai_helpers.serve_cli import serve_app
@@ -45,9 +48,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="From a spreadsheet of Bengali ad scripts to a copywriter model on your own machine.",
+    help="From a file of examples to a model that writes like them, on your own machine.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Your own table of examples.")
+data_app = typer.Typer(no_args_is_help=True, help="Your own examples, and public ones.")
 app.add_typer(data_app, name="data")
 app.add_typer(judge_app, name="judge")
 app.add_typer(ledger_app, name="ledger")
@@ -55,6 +58,9 @@ app.add_typer(serve_app)  # without a name: their verbs are verbs of lekhai itse
 app.add_typer(write_app)
 app.command("export")(export_command)
 app.command("bench")(bench_command)
+app.command("extract")(extract_command)
+app.command("curate")(curate_command)
+data_app.command("fetch")(fetch)
 
 Recipe = Annotated[str, typer.Option(help="What is made: a file of lekhai_helpers/recipes.")]
 Profile = Annotated[str, typer.Option(help="Where: smoke, cpu, colab-t4, rtx5070, multi-gpu; auto asks the machine.")]
@@ -148,24 +154,26 @@ def report(label: RunLabel = None) -> None:
 
 @data_app.command("check")
 def data_check(
-    file: Annotated[Path, typer.Argument(help="Your CSV: prompt_1, prompt_2, prompt_3, script and more.")],
+    file: Annotated[Path, typer.Argument(help="Your file, as the recipe reads it.")],
     recipe: Recipe = "lekhai",
     overrides: Set = None,
     plot: Annotated[Path | None, typer.Option(help="Write a picture of industries, tones and lengths here.")] = None,
 ) -> None:
-    """Read a table as notebook 03 will, and name every problem by row. Exit code 1 where a row is unusable."""
+    """Read your examples as notebook 03 will, and name every problem by row. Exit code 1 where a row is unusable."""
     from lekhai_helpers.core.recipe import parse_override, resolve
     from lekhai_helpers.prepare.checks import check_file
 
-    settings = resolve(recipe, "cpu", dict(parse_override(text) for text in overrides or [])).data
-    table, problems = check_file(file, settings.prompts)
+    settings = resolve(recipe, "cpu", dict(parse_override(text) for text in overrides or []))
+    data = settings.data
+    table, problems = check_file(file, data.prompts, data.source, data.contract)
     for problem in problems:
         typer.echo(f"row {problem.row}  {problem.level}  {problem.column}: {problem.problem}")
     typer.echo(f"{int(table['usable'].sum())} of {len(table)} rows can be used")
     if plot:
         from lekhai_helpers.core.plots import data_overview
+        from lekhai_helpers.prepare.contracts import words_of
 
-        data_overview(table).savefig(plot, dpi=120)
+        data_overview(table, words_of(settings)).savefig(plot, dpi=120)
         typer.echo(f"picture: {plot}")
     if any(problem.level == "error" for problem in problems):
         raise typer.Exit(1)

@@ -15,15 +15,16 @@ from lekhai_helpers.core.run_folder import PHASES, Run, RunError, runs_folder
 from lekhai_helpers.core.words import Words
 
 
-def newest_run(label: str | None = None) -> Run:
-    """Return the run with this label (its folder's name), or the one that finished a phase last.
+def newest_run(label: str | None = None, recipe: str | None = None) -> Run:
+    """Return the run with this label (its folder's name), or the one that finished a phase last, of `recipe` or of any.
 
     Raises RunError where there is none.
     """
-    manifests = sorted(runs_folder().glob(f"{label or '*'}/*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    pattern = label or (f"{recipe}-*" if recipe else "*")
+    manifests = sorted(runs_folder().glob(f"{pattern}/*/manifest.json"), key=lambda path: path.stat().st_mtime)
     manifests = [path for path in manifests if path.parent.name in PHASES]
     if not manifests:
-        wanted = f"the run {label!r}" if label else "any run"
+        wanted = f"the run {label!r}" if label else f"a run of {recipe}" if recipe else "any run"
         raise RunError(f"{wanted} was not found in {runs_folder()}: make one with `lekhai run`")
     folder, settings = manifests[-1].parents[1], _settings_of(manifests[-1])
     return Run(settings, folder.name.removeprefix(f"{settings.recipe}-{settings.profile}-"))

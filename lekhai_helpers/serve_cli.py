@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lekhai_helpers.served_model import Gguf, RunLabel, ServeError, load_engine, served_model
+from lekhai_helpers.served_model import Gguf, Recipe, RunLabel, ServeError, load_engine, served_model
 
 if TYPE_CHECKING:
     from lekhai_helpers.core.recipe import Settings
@@ -30,10 +30,11 @@ def serve(
     model: Annotated[str, typer.Option(help="With --engine: the model's name there.")] = "lekhai",
     grammar: Annotated[
         Literal["none", "gbnf", "vllm"],
-        typer.Option(help="With --engine: how it takes the table's grammar; gbnf is llama-server, vllm is vLLM."),
+        typer.Option(help="With --engine: how it takes a recipe's grammar; gbnf is llama-server, vllm is vLLM."),
     ] = "none",
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in: set LEKHAI_API_KEY then.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    recipe: Recipe = None,
     overrides: Set = None,
 ) -> None:
     """Serve page and API. Keys and the database's address come from LEKHAI_API_KEY, LEKHAI_ADMIN_TOKEN,
@@ -43,7 +44,7 @@ def serve(
 
     if gguf and engine:
         raise typer.BadParameter("either --gguf or --engine: one of them writes")
-    settings, folder, file = served_model(label, gguf, overrides or [], remote=bool(engine))
+    settings, folder, file = served_model(label, gguf, overrides or [], bool(engine), recipe)
     security = Security.from_environment([folder] if folder else [])
     if host not in ("127.0.0.1", "::1", "localhost") and not security.api_key:
         typer.echo("Warning: other machines can ask, and no LEKHAI_API_KEY is set: anyone may write here.", err=True)
@@ -122,7 +123,7 @@ def _serve(first: Engine, settings: Settings, security: Any, door: socket.socket
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     board = Switchboard(first, Limits.of(settings.serving))
     try:
-        with ScriptStore(os.environ.get(DATABASE) or None) as store:
+        with ScriptStore(os.environ.get(DATABASE) or None, settings.serving.history) as store:
             app = create_app(board, store, settings, security)
             # No access log: addresses hold what people search for. No proxy headers: they decide who is local.
             config = uvicorn.Config(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 RunLabel = Annotated[str | None, typer.Option("--run", help="A folder in runs/; without it, the newest run.")]
 Gguf = Annotated[Path | None, typer.Option("--gguf", help="This file instead of the one that the run recommends.")]
+Recipe = Annotated[
+    str | None, typer.Option("--recipe", help="The newest run of this recipe; with --gguf and no run, how it is asked.")
+]
 
 
 class ServeError(RuntimeError):
@@ -23,23 +26,24 @@ class ServeError(RuntimeError):
 
 
 def served_model(
-    label: str | None, gguf: Path | None, overrides: list[str], remote: bool = False
+    label: str | None, gguf: Path | None, overrides: list[str], remote: bool = False, recipe: str | None = None
 ) -> tuple[Settings, Path | None, Path | None]:
     """Return the settings, the folder that models may come from, and the file; a remote engine needs no file.
 
     What a run was made with stays as it was; `serving` is about today's service and comes from the recipe as it is now.
-    Raises RunError where there is no run to take a file from.
+    Raises RunError where there is no run to take a file from. Where there is none but a file, it is asked as the recipe
+    says (LekhAI's where none is named).
     """
     from lekhai_helpers.closing import newest_run, recommended_gguf, resume_command
     from lekhai_helpers.core.recipe import resolve
     from lekhai_helpers.core.run_folder import RunError
 
     try:
-        run = newest_run(label)
+        run = newest_run(label, recipe)
     except RunError:
         if label or not (gguf or remote):
             raise
-        return _with_serving(resolve("lekhai", "cpu"), overrides), gguf and gguf.resolve().parent, gguf
+        return _with_serving(resolve(recipe or "lekhai", "cpu"), overrides), gguf and gguf.resolve().parent, gguf
     settings = _with_serving(run.settings, overrides)
     if gguf or remote:
         return settings, gguf.resolve().parent if gguf else None, gguf

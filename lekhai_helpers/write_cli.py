@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lekhai_helpers.served_model import Gguf, RunLabel, ServeError, load_engine, served_model
+from lekhai_helpers.served_model import Gguf, Recipe, RunLabel, ServeError, load_engine, served_model
 
 if TYPE_CHECKING:
     from lekhai_helpers.core.recipe import Settings
@@ -25,67 +25,106 @@ END = "/end"
 
 @write_app.command()
 def write(
-    message: Annotated[str, typer.Argument(help="What the advertisement should say, in Bengali or English.")],
-    industry: Annotated[str, typer.Option(help="The client's trade.")] = "",
+    message: Annotated[str, typer.Argument(help="What is to be written, or what the advertisement should say.")],
+    industry: Annotated[str, typer.Option(help="Ad scripts: the client's trade.")] = "",
     tone: Annotated[str, typer.Option(help="For example emotional, funny, formal.")] = "",
-    duration: Annotated[int, typer.Option(min=10, max=90, help="Length of the film, in seconds.")] = 30,
-    brand: Annotated[str, typer.Option(help="The brand's name.")] = "",
-    product: Annotated[str, typer.Option(help="What is advertised.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="The same number writes the same script.")] = None,
+    duration: Annotated[
+        int | None, typer.Option(min=10, max=90, help="Ad scripts: length of the film, in seconds (30).")
+    ] = None,
+    brand: Annotated[str, typer.Option(help="Ad scripts: the brand's name.")] = "",
+    product: Annotated[str, typer.Option(help="Ad scripts: what is advertised.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="The same number writes the same text.")] = None,
     label: RunLabel = None,
     gguf: Gguf = None,
+    recipe: Recipe = None,
 ) -> None:
-    """Write one ad script with the model that the newest run made. Exit code 1 where it is not a valid table."""
+    """Have one text written by the model that the newest run made. Exit code 1 where it breaks its contract."""
     from lekhai_helpers.prepare.contracts import get_contract
 
-    settings, _, file = served_model(label, gguf, [])
-    order = _order(message, industry, tone, duration, brand, product, settings)
+    settings, _, file = served_model(label, gguf, [], recipe=recipe)
+    wishes = {"industry": industry, "tone": tone, "duration_seconds": duration, "brand": brand, "product": product}
+    given = {name: wish for name, wish in wishes.items() if wish}
+    order, expected = _ORDERS[settings.serving.form](message, given, settings)
     with contextlib.closing(load_engine(file, settings, slots=1)) as engine:
         text = asyncio.run(_say_answer(engine, order, settings, seed))
     check: Any = get_contract(settings.data.contract)
     verdict = check(text)
     if not verdict.ok:
-        typer.echo("Not a valid script: " + "; ".join(verdict.problems), err=True)
+        typer.echo(f"Not a valid {settings.data.unit}: " + "; ".join(verdict.problems), err=True)
         raise typer.Exit(1)
-    if unfit := check(text, duration).problems:
+    if unfit := check(text, expected).problems:
         typer.echo("Note: " + "; ".join(unfit), err=True)
 
 
 @write_app.command()
-def chat(label: RunLabel = None, gguf: Gguf = None) -> None:
-    """Talk with the model that the newest run made, as it is: no grammar. An empty line or /end stops."""
-    from lekhai_helpers.ship.writing import Order
+def chat(label: RunLabel = None, gguf: Gguf = None, recipe: Recipe = None) -> None:
+    """Talk with the model that the newest run made, as it is: no grammar. An empty line or /end stops.
 
-    settings, _, file = served_model(label, gguf, [])
+    A model that has learned to call a tool has its calls made, and answers from the replies.
+    """
+    settings, _, file = served_model(label, gguf, [], recipe=recipe)
     with contextlib.closing(load_engine(file, settings, slots=1)) as engine:
         typer.echo(f"{engine.info.name} listens; {END} stops.", err=True)
         talk = [{"role": "system", "content": settings.system_prompt}]
         for said in _lines():
             talk.append({"role": "user", "content": said})
             talk = talk[:1] + _newest(talk[1:], settings.model.max_seq_length - settings.decoding.max_new_tokens)
-            text = asyncio.run(_say_answer(engine, Order(talk, ""), settings, None))
-            talk.append({"role": "assistant", "content": text})
+            talk = _answered(engine, talk, settings)
 
 
 # --- within
 
 
-def _order(message: str, industry: str, tone: str, seconds: int, brand: str, product: str, settings: Settings) -> Order:
-    """Return the brief as the service words it; without brand and product, the message says it all."""
-    from pydantic import ValidationError
+def _answered(engine: Engine, talk: list[dict[str, str]], settings: Settings) -> list[dict[str, str]]:
+    """Let the model answer, make the calls it asks for, and return the longer conversation."""
+    from lekhai_helpers.prepare.contracts import get_contract
+    from lekhai_helpers.ship.tool_loop import converse
+    from lekhai_helpers.ship.writing import Order
 
+    def ask(messages: list[dict[str, str]]) -> str:
+        if len(messages) > len(talk):  # a tool's reply came
+            typer.echo(messages[-1]["content"], err=True)
+        return asyncio.run(_say_answer(engine, Order(messages, ""), settings, None))
+
+    return [*talk, *converse(ask, talk, get_contract(settings.data.contract).tools)]
+
+
+def _ad_order(message: str, given: dict[str, Any], settings: Settings) -> tuple[Order, Any]:
+    """Return the brief as the service words it, and its seconds; without brand and product, the message says it all."""
     from lekhai_helpers.ship.api_models import ScriptRequest
     from lekhai_helpers.ship.writing import order_for, order_from
 
-    if brand and product:
-        fields = {"message": message, "industry": industry, "tone": tone, "brand": brand, "product": product}
-        try:
-            return order_for(ScriptRequest.model_validate(fields | {"duration_seconds": seconds}), settings)
-        except ValidationError as error:
-            raise ServeError("; ".join(f"--{found['loc'][0]}: {found['msg']}" for found in error.errors())) from None
-    wishes = [f"খাত: {industry}।" if industry else "", f"টোন: {tone}।" if tone else "", f"দৈর্ঘ্য: {seconds} সেকেন্ড।"]
-    prompt = " ".join(part for part in (message, *wishes) if part)
-    return order_from(prompt, settings, f"{brand} {product}")
+    wishes = {"duration_seconds": settings.serving.usual_seconds} | given
+    if "brand" in given and "product" in given:
+        return order_for(_checked(ScriptRequest, wishes | {"message": message}), settings), wishes["duration_seconds"]
+    told = (("খাত", "industry", ""), ("টোন", "tone", ""), ("দৈর্ঘ্য", "duration_seconds", " সেকেন্ড"))
+    said = [f"{word}: {wishes[name]}{after}।" for word, name, after in told if name in wishes]
+    names = f"{given.get('brand', '')} {given.get('product', '')}"
+    return order_from(" ".join([message, *said]).strip(), settings, names), wishes["duration_seconds"]
+
+
+def _prompt_order(message: str, given: dict[str, Any], settings: Settings) -> tuple[Order, Any]:
+    """Return the message as the service words it. Raises ServeError for a wish that only an ad script has."""
+    from lekhai_helpers.ship.api_models import PromptRequest
+    from lekhai_helpers.ship.writing import order_for
+
+    foreign = [name.removesuffix("_seconds") for name in given if name not in PromptRequest.model_fields]
+    if foreign:
+        options = ", ".join(f"--{name}" for name in foreign)
+        raise ServeError(f"{options}: only for ad scripts; {settings.recipe} is asked with a message, and --tone")
+    return order_for(_checked(PromptRequest, given | {"message": message}), settings), None
+
+
+_ORDERS = {"ad_script": _ad_order, "prompt": _prompt_order}
+
+
+def _checked(model: Any, fields: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise ServeError("; ".join(f"--{found['loc'][0]}: {found['msg']}" for found in error.errors())) from None
 
 
 async def _say_answer(engine: Engine, order: Order, settings: Settings, seed: int | None) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import hashlib
 import json
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from lekhai_helpers.core.known_pairs import KNOWN_PAIRS
 
 UNMEASURED = "unmeasured"
 
@@ -74,7 +77,9 @@ class Merge(_Section):
     tokenizer: Literal["language", "union"] = Field("language", description="whose dictionary the merge has")
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(gt=0)
-    pairs: dict[str, list[str]] = Field(default_factory=dict, description="pairs worth knowing: name to two ids")
+    pairs: dict[str, list[str]] = Field(
+        default_factory=lambda: dict(KNOWN_PAIRS), min_length=1, description="pairs worth knowing: name to two ids"
+    )
 
     @model_validator(mode="after")
     def _two_donors(self) -> Merge:
@@ -88,7 +93,7 @@ class Merge(_Section):
 class Data(_Section):
     """The table of examples and how it is cut (notebook 03)."""
 
-    file: str
+    file: str = Field(description="a file or folder, here or in data/; or a data set on a hub: owner/name")
     source: str
     contract: str
     group: str = Field(
@@ -96,6 +101,9 @@ class Data(_Section):
     )
     unit: str = Field("answer", description='the word for the thing written: "script", "answer"')
     prompts: list[Literal["prompt_1", "prompt_2", "prompt_3"]] = Field(min_length=1)
+    labelled: str | None = Field(
+        None, description="prompts labelled by hand, on which the keyword guess of safety categories is measured"
+    )
     max_seconds: int | None = Field(None, gt=0, description="longer films are left for larger models")
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
@@ -170,6 +178,8 @@ class Evaluation(_Section):
     tones: list[str] = Field(
         default_factory=list, description="the two tones of notebook 07's tone test; none: no tone test is made"
     )
+    style_test: bool = Field(False, description="the answers have a writer: is the tuned voice nearer to it?")
+    right_limit: int | None = Field(None, gt=0, description="only the first so many questions with one right answer")
     tone_request: str = Field("{prompt} Tone: {tone}.", description="how a tone is asked for in the tone test")
 
     @field_validator("tones")
@@ -268,9 +278,33 @@ class Export(_Section):
     base_licence: str
 
 
-class Serving(_Section):
-    """The service: what can be chosen on its page, and how much it takes on (notebook 09)."""
+class Card(_Section):
+    """What the model card says of a model that figures cannot (notebooks 08 and 12)."""
 
+    about: str = Field("", description="what it writes, in a sentence")
+    ask: str = Field("", description="what a request to it holds, in a few words")
+    data: str = Field("", description="what its own data are; a user's own data are never described")
+    tags: list[str] = Field(default_factory=list, description="words it is found by on a hub")
+    not_for: list[str] = Field(default_factory=list, description="what it must not be used for, in sentences")
+
+
+class Serving(_Section):
+    """The service: what is asked for on its page, and how much it takes on (notebook 09)."""
+
+    form: Literal["ad_script", "prompt"] = Field(
+        "prompt", description="what an order holds: the fields of an advertisement, or one message to the model"
+    )
+    trials: list[str] = Field(
+        default_factory=list, description="form prompt: messages that a new model must answer before it takes over"
+    )
+    history: str = Field(
+        "scripts.db",
+        pattern=r"^[\w-]+\.db$",
+        description="file in the folder of runs where answers are kept; a recipe of its own has its own",
+    )
+    latency_goal_ms: float | None = Field(
+        None, gt=0, description="wished time to the first token; notebook 12 sets it beside the measured one"
+    )
     industries: list[str] = Field(default_factory=list, description="the page's first slider, in this order")
     tones: list[str] = Field(default_factory=list, description="the page's second slider, in this order")
     least_seconds: int = Field(10, ge=10, le=90, description="shortest film")
@@ -286,8 +320,8 @@ class Serving(_Section):
     )
     check: Literal["text", "grammar", "unaided"] = Field(
         "unaided",
-        description="what a new model must show before it takes over: any text; a valid table within the grammar; "
-        "a valid table in one of three tries without the grammar's help",
+        description="what a new model must show before it takes over: any text; a sound answer within the grammar, "
+        "where the contract has one; a sound answer in one of three tries without a grammar's help",
     )
 
     @field_validator("usual_seconds", "most_seconds")
@@ -327,6 +361,7 @@ class Settings(_Section):
     judge: Judge
     aqi: Aqi = Aqi()  # type: ignore[call-arg]
     export: Export
+    card: Card = Card()  # type: ignore[call-arg]
     serving: Serving = Serving()  # type: ignore[call-arg]
     promise: Promise
     _origin: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -476,6 +511,18 @@ def data_folder() -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError("no data folder found: run from the project's folder, where README.md stands")
+
+
+_HUB_SET = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(@[\w./-]+)?")
+_DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".txt", ".parquet")
+
+
+def is_hub_set(name: str) -> bool:
+    """Say whether a name can only be a data set's id on a hub, "owner/name" or "owner/name@revision": it has that form,
+    it ends as no file of data does, and nothing of that name lies here or in the data folder.
+    """
+    looks_so = _HUB_SET.fullmatch(name) is not None and not name.lower().endswith(_DATA_SUFFIXES)
+    return looks_so and not Path(name).exists() and not (data_folder() / name).exists()
 
 
 def data_file(name: str) -> Path:

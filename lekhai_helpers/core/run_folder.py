@@ -67,7 +67,7 @@ PHASES = {
             ("model", "data", "lora", "sft", "decoding", "system_prompt", "seed"),
         ),
         PhaseSpec("07_refinement", ("refinement",), ("model", "decoding", "evaluation"), ("evaluation.briefs",)),
-        PhaseSpec("08_export", ("exported_model",), ("model", "export", "decoding", "evaluation")),
+        PhaseSpec("08_export", ("exported_model",), ("model", "export", "card", "decoding", "evaluation")),
         PhaseSpec("09_integration", ("integration",), ("model", "decoding", "serving")),
         PhaseSpec(
             "10_preference_alignment",
@@ -85,7 +85,7 @@ PHASES = {
         PhaseSpec(
             "12_portability",
             ("gguf",),
-            ("model", "export", "judge", "system_prompt", "decoding", "evaluation", "seed"),
+            ("model", "export", "card", "judge", "system_prompt", "decoding", "evaluation", "seed"),
             ("evaluation.briefs",),
         ),
     )
@@ -177,7 +177,9 @@ class Run:
         names = {key: flat[key] for key in PHASES[phase].files if flat.get(key)}
         # The name of a set on a hub is no file that could be watched.
         files = {key: name for key, name in names.items() if name.partition(":")[0] not in recipe_module.PROMPT_SETS}
-        return {key: sha256(recipe_module.data_file(name)) for key, name in files.items()}
+        # A set on a hub is no file of the user's: its name and revision stand in the settings.
+        here = {key: name for key, name in files.items() if not recipe_module.is_hub_set(name)}
+        return {key: sha256(recipe_module.data_file(name)) for key, name in here.items()}
 
 
 @dataclass

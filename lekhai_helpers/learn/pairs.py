@@ -1,8 +1,9 @@
 """Preference pairs: one request with a better and a worse answer of about the same length. Taught in notebook 10.
 
 ``pairs, left_out = make_pairs(...)``, ``check_pairs(pairs, tokenizer, max_length)``, ``save_rows(pairs, path)``.
-The worse side is mostly what the model itself writes today, cut to the better side's length: random bad text would be
-told apart at once and teach nothing, and sides of different length teach nothing but length.
+The worse side is what a row brings as rejected; else mostly what the model itself writes today, cut to the better
+side's length: random bad text would be told apart at once and teach nothing, and sides of different length teach
+nothing but length. A row's own rejected answer is taken as it is only under a loss that counts per token.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ ENOUGH = 8  # pairs below which such an average says little
 TRIES = 2  # samples of the model for one brief, each with its own seed
 # Where a worse side comes from.
 OWN, OWN_CUT, PLANTED = "the model's own sample", "the model's own sample, cut at a row end", "planted: "
+GIVEN = "rejected in the data"
+PER_TOKEN = "sigmoid_norm"  # the loss whose rewards are means over tokens, so that length by itself earns nothing
 # Why a pair is left out.
 SAME, NO_LENGTH, TWICE = "both sides are the same", "no sample of a similar length", "the same pair twice"
 LEANS = "left out so that longer and shorter worse sides balance"
@@ -63,19 +66,22 @@ def make_pairs(
 ) -> tuple[list[Pair], Counter[str]]:
     """Build preference pairs: chosen is the written answer, rejected what the model itself writes for the prompt.
 
-    A share of ``settings.dpo.planted_share`` is rejected for one planted defect instead. Rows that do not fit into
-    `max_length` tokens are not drawn. Returns the pairs and, for those that were left out, how many for which reason.
+    A share of ``settings.dpo.planted_share`` is rejected for one planted defect instead. Of the others, a row that
+    brings a rejected answer gives that one, if its length is near enough or the loss counts per token
+    (``dpo.loss: sigmoid_norm``). Rows that do not fit into `max_length` tokens are not drawn. Returns the pairs and,
+    for those that were left out, how many for which reason.
     """
     dice = random.Random(settings.seed)
     whole = [e for e in examples if whole_length(tokenizer, e["prompt"], _answer(e)) <= max_length]
     picked = dice.sample(whole, min(settings.dpo.pairs, len(whole)))
     planted = round(len(picked) * settings.dpo.planted_share)
     pairs, left_out = _planted_pairs(tokenizer, picked[:planted], max_length, dice, settings.data.contract)
-    own, unfit = _own_pairs(model, tokenizer, picked[planted:], settings, max_length)
-    different = list({_key(pair): pair for pair in pairs + own}.values())
+    given, others = _given_pairs(tokenizer, picked[planted:], settings, max_length)
+    own, unfit = _own_pairs(model, tokenizer, others, settings, max_length)
+    different = list({_key(pair): pair for pair in pairs + given + own}.values())
     left_out.update(unfit)
-    left_out.update({TWICE: len(pairs + own) - len(different)})
-    upright = _without_leaning(different, tokenizer)
+    left_out.update({TWICE: len(pairs + given + own) - len(different)})
+    upright = different if settings.dpo.loss == PER_TOKEN else _without_leaning(different, tokenizer)
     left_out.update({LEANS: len(different) - len(upright)})
     return upright, +left_out
 
@@ -99,6 +105,28 @@ def _planted_pairs(
         if found is not None:
             pairs.append(_pair(example, found[0], f"{PLANTED}{found[1]}"))
     return pairs, Counter({NO_DEFECT: len(examples) - len(pairs)})
+
+
+def _given_pairs(
+    tokenizer, examples: Sequence[Example], settings: Settings, max_length: int
+) -> tuple[list[Pair], list[Example]]:
+    """Return a pair for each row whose own rejected answer can be used, and the rows that need another one."""
+    pairs, others = [], []
+    for example in examples:
+        if _usable_rejected(tokenizer, example, settings, max_length):
+            pairs.append(_pair(example, example["rejected"], GIVEN))
+        else:
+            others.append(example)
+    return pairs, others
+
+
+def _usable_rejected(tokenizer, example: Example, settings: Settings, max_length: int) -> bool:
+    rejected = example.get("rejected", "")
+    if not rejected or rejected.strip() == _answer(example).strip():
+        return False
+    if settings.dpo.loss == PER_TOKEN:
+        return whole_length(tokenizer, example["prompt"], rejected) <= max_length
+    return _fits(tokenizer, example, max_length)(rejected)
 
 
 def _own_pairs(
@@ -161,12 +189,13 @@ def _fits(tokenizer, example: Example, max_length: int) -> Callable[[str], bool]
     return fits
 
 
-def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> list[dict[str, Any]]:
+def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int, loss: str = "sigmoid") -> list[dict[str, Any]]:
     """Return one row a pair: example, source, the tokens of chosen and rejected, and of the longer whole sequence.
 
     Raises PreferenceError, naming the pairs, where sides are equal or differ by more than a fifth in tokens, where a
     pair stands twice, or where a side with its prompt would be cut at `max_length` tokens; where the worse sides of 8
-    or more pairs are longer, or shorter, by more than a tenth on average; and without pairs.
+    or more pairs are longer, or shorter, by more than a tenth on average; and without pairs. Under a `loss` that counts
+    per token, sides may differ in length.
     """
     if not pairs:
         raise PreferenceError("there are no pairs to learn from: raise dpo.pairs or dpo.planted_share")
@@ -174,12 +203,13 @@ def check_pairs(pairs: Sequence[Pair], tokenizer, max_length: int) -> list[dict[
     often = Counter(map(_key, pairs))
     wrong = []
     for number, (pair, row) in enumerate(zip(pairs, rows, strict=True), start=1):
-        said = _faults(pair, row, max_length) + (["it stands there twice"] if often[_key(pair)] > 1 else [])
+        said = _faults(pair, row, max_length, loss) + (["it stands there twice"] if often[_key(pair)] > 1 else [])
         wrong += [f"pair {number} (row {pair.example}, {pair.source}): {fault}" for fault in said]
     if wrong:
         more = f"\n... and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise PreferenceError("\n".join(["these pairs cannot be learned from:", *wrong[:5]]) + more)
-    _refuse_leaning(rows)
+    if loss != PER_TOKEN:
+        _refuse_leaning(rows)
     return rows
 
 
@@ -207,11 +237,11 @@ def _lengths(pair: Pair, tokenizer) -> dict[str, Any]:
     return {"example": pair.example, "source": pair.source, "chosen": chosen, "rejected": rejected, "whole": whole}
 
 
-def _faults(pair: Pair, row: dict[str, Any], max_length: int) -> list[str]:
+def _faults(pair: Pair, row: dict[str, Any], max_length: int, loss: str) -> list[str]:
     faults = []
     if pair.chosen.strip() == pair.rejected.strip():
         faults.append("both sides are the same, so there is nothing to prefer")
-    if length_gap(row["chosen"], row["rejected"]) > TOLERANCE:
+    if loss != PER_TOKEN and length_gap(row["chosen"], row["rejected"]) > TOLERANCE:
         faults.append(f"{row['rejected']} tokens against {row['chosen']}: more than {TOLERANCE:.0%} apart")
     if row["whole"] > max_length:
         faults.append(f"{row['whole']} tokens would be cut at {max_length}: raise model.max_seq_length")

@@ -59,12 +59,14 @@ def has_orpo() -> bool:
     return any((Path(folder) / "experimental" / "orpo" / "orpo_trainer.py").exists() for folder in folders)
 
 
-def check_material(material: Sequence[Pair] | Sequence[Thumb], tokenizer, max_length: int) -> list[dict[str, Any]]:
+def check_material(
+    material: Sequence[Pair] | Sequence[Thumb], tokenizer, max_length: int, loss: str = "sigmoid"
+) -> list[dict[str, Any]]:
     """Return one row with the lengths for every pair or thumb; see `check_pairs` and `check_thumbs` for what raises."""
     thumbs = [row for row in material if isinstance(row, Thumb)]
     if thumbs:
         return check_thumbs(thumbs, tokenizer, max_length)
-    return check_pairs([row for row in material if isinstance(row, Pair)], tokenizer, max_length)
+    return check_pairs([row for row in material if isinstance(row, Pair)], tokenizer, max_length, loss)
 
 
 def align(

@@ -44,6 +44,12 @@ class TrainingResult:
     out_of_patience: bool = False
 
     @property
+    def overfits(self) -> bool:
+        """Say whether the validation loss rose by more than 1% above its lowest while the training loss fell."""
+        best, last = min(loss for _, loss in self.validation_loss), self.validation_loss[-1][1]
+        return last > best * 1.01 and self.train_loss[-1][1] < self.train_loss[0][1]
+
+    @property
     def overfitting(self) -> str:
         """Say in words what the two losses say together."""
         if len(self.validation_loss) < 2:
@@ -52,11 +58,10 @@ class TrainingResult:
         last_step, last = self.validation_loss[-1]
         if last <= best * 1.01:
             return f"The validation loss was still falling or level at step {last_step}: no sign of overfitting."
-        falling = self.train_loss[-1][1] < self.train_loss[0][1]
+        by_heart = ", while the training loss fell: the model began to learn by heart" if self.overfits else ""
         return (
             f"The validation loss was lowest at step {best_step} ({best:.2f}) and rose to {last:.2f} by step "
-            f"{last_step}{', while the training loss fell: the model began to learn by heart' if falling else ''}. "
-            f"The weights of step {self.kept_step} are kept."
+            f"{last_step}{by_heart}. The weights of step {self.kept_step} are kept."
         )
 
     @property

@@ -17,6 +17,7 @@ from lekhai_helpers.measure.audit_figures import AuditPair
 from lekhai_helpers.prepare.briefs import brief_of_row
 from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.dataset import Brief, load_table
+from lekhai_helpers.prepare.hub_data import examples_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ def audit_pairs(settings: Settings, table: pd.DataFrame | None = None) -> list[A
     if settings.judge.audit_file:
         return load_pairs(data_file(settings.judge.audit_file))
     data = settings.data
-    table = load_table(data_file(data.file), data.prompts, data.source, data.contract)[0] if table is None else table
+    table = load_table(examples_path(data), data.prompts, data.source, data.contract)[0] if table is None else table
     return plant_pairs(table, settings.data.contract, settings.seed)
 
 

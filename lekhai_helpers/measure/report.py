@@ -19,6 +19,7 @@ from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.run_folder import PHASES, Run, versions, write_text
 from lekhai_helpers.core.words import Words
 from lekhai_helpers.measure import report_parts as parts
+from lekhai_helpers.measure.recommendations import executive_summary
 from lekhai_helpers.measure.report_judges import judge_heatmap, judge_reports
 from lekhai_helpers.measure.report_parts import Rows, records
 from lekhai_helpers.prepare.contracts import get_contract, words_of
@@ -77,11 +78,13 @@ def _content(run: Run, ledger: Ledger, known: dict[str, Any], running: set[str])
     before, after = stages_to_compare(figures, ledger.stages())
     leading, seed = figures["11_judge"].get("judge"), run.settings.seed
     judges = judge_reports(ledger.verdicts(), ledger.audits(), responses, (before, after), leading, seed)
-    aqi, judged = parts.alignment(ledger.aqi()), any(judge.scores for judge in judges)
+    inside = ledger.aqi()
+    aqi, judged = parts.alignment(inside), any(judge.scores for judge in judges)
     return {
         "run": run,
         "words": words,
         "rule": get_contract(run.settings.data.contract).rule,
+        "advice": executive_summary(figures, inside, words),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": versions(),
         "font": base64.b64encode(plots.FONT_FILE.read_bytes()).decode(),

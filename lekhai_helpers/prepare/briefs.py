@@ -64,8 +64,9 @@ def load_briefs(
     """Return the evaluation briefs of a CSV or JSONL file, the first `limit` of one `part` (None takes both).
 
     Columns prompt, id, industry, tone, duration_seconds, brand, product, part, expected, messages; only prompt is
-    needed, and a brief without a part is for development. The held-out ones are for the last exam of notebook 12
-    alone. `source` names what reads the file where it is no CSV. Raises DatasetError with the row at fault.
+    needed, and a brief without a part is for development. The held-out ones are for the last exam of notebook 12, and
+    for questions with one right answer, by which nothing is chosen. `source` names what reads the file where it is no
+    CSV. Raises DatasetError with the row at fault.
     """
     path = Path(path)
     briefs: dict[str, Brief] = {}

@@ -40,10 +40,12 @@ _DISCLAIMER = regex.compile(r"সুপার\s*:.*(?:শর্ত|চিকি�
 Record = dict[str, Any]
 
 
-def check_file(path: Path, prompts: Sequence[str] = PROMPTS) -> tuple[pd.DataFrame, list[RowProblem]]:
+def check_file(
+    path: Path, prompts: Sequence[str] = PROMPTS, source: str = "ad_script_csv", contract: str = "ad_script"
+) -> tuple[pd.DataFrame, list[RowProblem]]:
     """Read a file of examples and run every check on it; return the table and all problems by row."""
-    table, problems = load_table(path, prompts)
-    problems = [*problems, *_not_nfc(path), *check_table(table)]
+    table, problems = load_table(path, prompts, source, contract)
+    problems = [*problems, *_not_nfc(path, source), *strict_checks(table, contract)]
     return table, sorted(problems, key=lambda problem: (problem.row, problem.level, problem.column))
 
 
@@ -75,9 +77,9 @@ def _nearly_alike(rows: pd.DataFrame) -> list[RowProblem]:
     ]
 
 
-def _not_nfc(path: Path) -> Iterator[RowProblem]:
+def _not_nfc(path: Path, source: str) -> Iterator[RowProblem]:
     """The loader normalises; whoever reads the file with another program would not."""
-    for row in get_source("ad_script_csv")(path):
+    for row in get_source(source)(path):
         for column, cell in row.cells.items():
             if not unicodedata.is_normalized("NFC", cell):
                 yield RowProblem(row.number, column, "not in Unicode form NFC; it is normalised on reading", "warning")

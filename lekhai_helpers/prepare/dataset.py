@@ -149,13 +149,14 @@ def _next_group(groups: dict[str, list[list[Hashable]]], held: Counter[str], see
 def to_examples(table: pd.DataFrame, prompts: Sequence[str], system_prompt: str) -> list[dict[str, Any]]:
     """Return one example for each usable row and prompt, as chat messages; `table` needs the column ``split``.
 
-    Keys: id, split, prompt_key, prompt (system and user message), completion (the assistant's script), and expected
-    where the row holds its script against something. A row's own ``system_prompt`` comes before the recipe's. A row
-    with ``messages`` gives one example of that conversation. Empty prompts give none (`load_table` reported them).
+    Keys: id, split, prompt_key, prompt (system and user message), completion (the assistant's script), expected where
+    the row holds its script against something, and rejected where it brings a worse answer to avoid. A row's own
+    ``system_prompt`` comes before the recipe's. A row with ``messages`` gives one example of that conversation. Empty
+    prompts give none (`load_table` reported them).
     """
     examples = []
     for row in table[table["split"].isin(SPLITS)].to_dict("records"):
-        rest = {"expected": row["expected"]} if row.get("expected") else {}
+        rest = {name: row[name] for name in ("expected", "rejected") if row.get(name)}
         for key, messages in _conversations(row, prompts, row.get("system_prompt") or system_prompt):
             example = {"id": row["id"], "split": row["split"], "prompt_key": key}
             examples.append(example | {"prompt": messages[:-1], "completion": messages[-1:]} | rest)

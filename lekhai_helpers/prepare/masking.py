@@ -150,7 +150,7 @@ def failures(checked: pd.DataFrame) -> list[str]:
     """Return what is wrong with the masks, one sentence a kind with the examples it touches; empty is good."""
     kinds = {
         "have nothing to learn: the prompt alone fills the length; raise model.max_seq_length": checked.learned == 0,
-        "are cut and lose their end; raise model.max_seq_length or shorten the script": checked.truncated > 0,
+        "are cut and lose their end; raise model.max_seq_length or shorten the answer": checked.truncated > 0,
         "have two BOS tokens: the text was rendered before it was tokenized": checked.double_bos,
         "have two end tokens to learn: the template adds one and so does the data": checked.double_eos,
         "do not teach the end token, so the model would not stop": ~checked.ends_with_eos & (checked.truncated == 0),

@@ -19,6 +19,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.ship import api_chat, api_scripts
 from lekhai_helpers.ship.api_models import Health, Reloaded, ReloadRequest
 from lekhai_helpers.ship.limits import BodyGuard, HostGuard, Security
@@ -31,7 +32,7 @@ from lekhai_helpers.ship.switchboard import Switchboard
 from lekhai_helpers.ship.writing import new_client
 
 CLIENT_LEFT = 499  # what nginx made of it: nobody reads this answer, but the log and the figures do
-_ABOUT = "Bengali ad scripts as a table of Visual and Audio. Errors are problem details (RFC 9457)."
+_ABOUT = "{title}. {rule} Errors are problem details (RFC 9457)."
 
 machine = APIRouter(tags=["operations"])
 
@@ -40,11 +41,12 @@ def create_app(board: Switchboard, store: Store, settings: Settings, security: S
     """Return the service over an engine and a store."""
     metrics = Metrics(board)
     service = Service(board, store, settings, security, metrics, new_client())
-    app = FastAPI(title="LekhAI", description=_ABOUT, lifespan=_life, docs_url=None, redoc_url=None)
+    about = _ABOUT.format(title=settings.title, rule=get_contract(settings.data.contract).rule)
+    app = FastAPI(title="LekhAI", description=about, lifespan=_life, docs_url=None, redoc_url=None)
     app.state.service = service
     add_handlers(app)
     app.exception_handler(ClientLeft)(_on_client_left)
-    for router in (api_scripts.router, api_chat.router, machine):
+    for router in (api_scripts.router, api_scripts.writing(settings), api_chat.router, machine):
         app.include_router(router)
     add_page(app)
     app.add_middleware(BodyGuard, most=settings.serving.body_bytes)

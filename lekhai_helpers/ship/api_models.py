@@ -43,6 +43,17 @@ class ScriptRequest(BaseModel):
     stream: bool = Field(default=False, description="true: the text comes piece by piece, as Server-Sent Events")
 
 
+class PromptRequest(BaseModel):
+    """What anybody asks for in their own words: the message is what the model is asked with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message: Text = Field(min_length=1, max_length=8000, pattern=r"\S", examples=["Explain what a fraction is."])
+    industry: Line = Field(default="", max_length=80, description="kept with the answer; the history is filtered by it")
+    tone: Line = Field(default="", max_length=80, description="the manner of the answer, said to the model")
+    stream: bool = Field(default=False, description="true: the text comes piece by piece, as Server-Sent Events")
+
+
 class Row(BaseModel):
     """One shot: what is seen and what is heard."""
 
@@ -50,8 +61,15 @@ class Row(BaseModel):
     audio: str
 
 
+class Table(BaseModel):
+    """An answer that its contract shows as a table."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
 class ContractVerdict(BaseModel):
-    """What code found: is it a table of two columns that fits the length asked for?"""
+    """What code found: does the answer keep the recipe's contract? `facts` are what was counted on the way."""
 
     ok: bool
     problems: list[str]
@@ -59,8 +77,9 @@ class ContractVerdict(BaseModel):
 
 
 class ScriptResponse(BaseModel):
-    """The script as the model wrote it, read into rows, with the verdict and what it took.
+    """What the model wrote, with the verdict and what it took.
 
+    `rows` are the shots of an ad script, `table` is any other answer that is shown as a table; else both are empty.
     With an `id` it is kept, on disk. Without one it could not be, and `warning` says so: this is then the only copy.
     """
 
@@ -68,6 +87,7 @@ class ScriptResponse(BaseModel):
     created_at: datetime | None
     markdown: str
     rows: list[Row]
+    table: Table | None = None
     contract: ContractVerdict
     model: str
     seconds: float
@@ -82,6 +102,7 @@ class KeptScript(BaseModel):
     request: dict[str, Any]
     markdown: str
     rows: list[Row]
+    table: Table | None = None
     valid: bool
     problems: list[str]
     model: str
@@ -104,8 +125,20 @@ class Durations(BaseModel):
 
 
 class Choices(BaseModel):
-    """What the page's sliders step through."""
+    """What the page asks for, what its sliders step through, and the words it speaks with.
 
+    `form` "prompt": one message. `unit` is what one answer is called, `one` what a sound one is called, `rule` what
+    makes it sound, `group` what `industry` is called; `examples` are messages that it can answer.
+    """
+
+    form: Literal["ad_script", "prompt"]
+    title: str
+    language: str
+    unit: str
+    one: str
+    rule: str
+    group: str
+    examples: list[str]
     industries: list[str]
     tones: list[str]
     duration_seconds: Durations

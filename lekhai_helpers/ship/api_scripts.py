@@ -1,31 +1,36 @@
-"""The addresses an agency's page uses: write a script, find those written, take one away as a document."""
+"""The addresses the page uses: have something written, find what was written, take it away as a document.
+
+What an order holds the recipe says (`ship.forms`): ``writing(settings)`` is the router with the address for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from lekhai_helpers.prepare.contracts import get_contract
-from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
+from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.prepare.contracts import get_contract, words_of
 from lekhai_helpers.ship.api_models import (
     Choices,
     ContractVerdict,
     Durations,
     KeptScript,
-    Row,
+    PromptRequest,
     ScriptPage,
     ScriptRequest,
     ScriptResponse,
 )
 from lekhai_helpers.ship.documents import to_csv, to_docx
 from lekhai_helpers.ship.engines import Engine
+from lekhai_helpers.ship.forms import Request as Order
+from lekhai_helpers.ship.forms import form_of
 from lekhai_helpers.ship.metrics import Clock
 from lekhai_helpers.ship.problems import LOG, Refusal, problems
 from lekhai_helpers.ship.service import (
@@ -43,7 +48,7 @@ from lekhai_helpers.ship.store import NewScript, StoredScript, StoreError, Unkno
 from lekhai_helpers.ship.writing import chat_body, deltas, order_for
 
 NOT_KEPT = (
-    "The script could not be kept: this is the only copy. Copy it now; whoever runs the service finds why in its log."
+    "The {unit} could not be kept: this is the only copy. Copy it now; whoever runs the service finds why in its log."
 )
 _DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _EVENTS = (
@@ -57,29 +62,50 @@ router = APIRouter(prefix="/v1", tags=["scripts"], dependencies=[Depends(with_ke
 
 @router.get("/choices", responses=problems(401))
 async def choices(service: Parts) -> Choices:
-    """Return the industries, tones and lengths that the page offers."""
-    serving = service.settings.serving
-    lengths = Durations(least=serving.least_seconds, most=serving.most_seconds, usual=serving.usual_seconds)
-    return Choices(industries=serving.industries, tones=serving.tones, duration_seconds=lengths)
+    """Return what the page asks for: the form of an order, the names and lengths it offers, its words."""
+    settings, serving = service.settings, service.settings.serving
+    words = words_of(settings)
+    return Choices(
+        form=serving.form,
+        title=settings.title,
+        language=settings.language,
+        unit=words.unit,
+        one=words.one,
+        rule=get_contract(settings.data.contract).rule,
+        group=words.group,
+        examples=serving.trials,
+        industries=serving.industries,
+        tones=serving.tones,
+        duration_seconds=Durations(least=serving.least_seconds, most=serving.most_seconds, usual=serving.usual_seconds),
+    )
 
 
-@router.post(
-    "/scripts",
-    response_model=ScriptResponse,
-    responses=problems(401, 408, 413, 422, 429, 500, 502, 503, 504)
-    | {200: {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
-)
-async def write_script(asked: ScriptRequest, request: Request, response: Response, service: Parts) -> Any:
+async def write_ad(asked: ScriptRequest, request: Request, response: Response, service: Parts) -> Any:
     """Write one script. It is returned even where the contract is broken; `contract.problems` says how."""
     _check_length(asked, service)
-    limit = service.settings.serving.write_seconds
-    if asked.stream:
-        held, engine = await hold(request, service)
-        events = _events(service, engine, asked, limit)
-        return EngineStream(events, held, engine.info.name, limit, service.metrics.left.inc)
-    answer = await unless_gone(request, _write(service, asked, limit))
-    response.headers[MODEL_HEADER] = answer.model
-    return answer
+    return await _answer(asked, request, response, service)
+
+
+async def write_answer(asked: PromptRequest, request: Request, response: Response, service: Parts) -> Any:
+    """Answer one message. It is returned even where the contract is broken; `contract.problems` says how."""
+    return await _answer(asked, request, response, service)
+
+
+_WRITERS: Mapping[str, Callable[..., Any]] = {"ad_script": write_ad, "prompt": write_answer}
+
+
+def writing(settings: Settings) -> APIRouter:
+    """Return the router with `POST /v1/scripts` for the form of a recipe's orders."""
+    made = APIRouter(prefix="/v1", tags=["scripts"], dependencies=[Depends(with_key)])
+    made.add_api_route(
+        "/scripts",
+        _WRITERS[settings.serving.form],
+        methods=["POST"],
+        response_model=ScriptResponse,
+        responses=problems(401, 408, 413, 422, 429, 500, 502, 503, 504)
+        | {200: {"description": _EVENTS, "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
+    return made
 
 
 @router.get("/scripts", responses=_FOUND)
@@ -96,14 +122,14 @@ async def history(
         found = await asyncio.to_thread(service.store.search, query, industry, limit + 1, from_id)
     except UnknownScript as error:
         raise Refusal(404, str(error)) from None
-    page = [_kept(script) for script in found[:limit]]
+    page = [_kept(script, service) for script in found[:limit]]
     return ScriptPage(scripts=page, next=page[-1].id if len(found) > limit else None)
 
 
 @router.get("/scripts/{id}", responses=_FOUND)
 async def one_script(id: UUID, service: Parts) -> KeptScript:
     """Return one kept script."""
-    return _kept(await _get(service, id))
+    return _kept(await _get(service, id), service)
 
 
 @router.get(
@@ -113,7 +139,8 @@ async def one_script(id: UUID, service: Parts) -> KeptScript:
 )
 async def as_docx(id: UUID, service: Parts) -> Response:
     """Return one kept script as a Word document."""
-    return _file(await asyncio.to_thread(to_docx, await _get(service, id)), _DOCX, f"lekhai-{str(id)[:8]}.docx")
+    stored = await _get(service, id)
+    return _file(await asyncio.to_thread(to_docx, stored, service.settings), _DOCX, f"lekhai-{str(id)[:8]}.docx")
 
 
 @router.get(
@@ -124,13 +151,24 @@ async def as_docx(id: UUID, service: Parts) -> Response:
 async def as_csv(id: UUID, service: Parts) -> Response:
     """Return one kept script's rows as a table for a spreadsheet."""
     stored = await _get(service, id)
-    return _file(to_csv(stored), "text/csv; charset=utf-8", f"lekhai-{str(id)[:8]}.csv")
+    return _file(to_csv(stored, service.settings), "text/csv; charset=utf-8", f"lekhai-{str(id)[:8]}.csv")
 
 
 # --- writing
 
 
-async def _write(service: Service, asked: ScriptRequest, limit: float) -> ScriptResponse:
+async def _answer(asked: Order, request: Request, response: Response, service: Service) -> Any:
+    limit = service.settings.serving.write_seconds
+    if asked.stream:
+        held, engine = await hold(request, service)
+        events = _events(service, engine, asked, limit)
+        return EngineStream(events, held, engine.info.name, limit, service.metrics.left.inc)
+    answer = await unless_gone(request, _write(service, asked, limit))
+    response.headers[MODEL_HEADER] = answer.model
+    return answer
+
+
+async def _write(service: Service, asked: Order, limit: float) -> ScriptResponse:
     async with service.board.use() as engine:
         clock = Clock()
         async with aclosing(_parts(service, engine, asked, clock)) as parts:
@@ -138,7 +176,7 @@ async def _write(service: Service, asked: ScriptRequest, limit: float) -> Script
         return await keep(service, asked, text, engine, clock.seconds)
 
 
-async def _events(service: Service, engine: Engine, asked: ScriptRequest, limit: float) -> AsyncGenerator[str, None]:
+async def _events(service: Service, engine: Engine, asked: Order, limit: float) -> AsyncGenerator[str, None]:
     """Yield the events of a streamed script; an error becomes the last one, because the status is long sent."""
     clock, written = Clock(), []
     try:
@@ -152,7 +190,7 @@ async def _events(service: Service, engine: Engine, asked: ScriptRequest, limit:
         yield _event("problem", (await last_words(engine, error)).model_dump())
 
 
-async def _parts(service: Service, engine: Engine, asked: ScriptRequest, clock: Clock) -> AsyncGenerator[str, None]:
+async def _parts(service: Service, engine: Engine, asked: Order, clock: Clock) -> AsyncGenerator[str, None]:
     order = order_for(asked, service.settings)
     body = chat_body(engine, order, service.settings.decoding, secrets.randbelow(2**31))
     async with aclosing(deltas(service.client, engine, body, service.metrics.tokens.inc)) as parts:
@@ -164,13 +202,14 @@ async def _parts(service: Service, engine: Engine, asked: ScriptRequest, clock: 
             yield part
 
 
-async def keep(service: Service, asked: ScriptRequest, text: str, engine: Engine, seconds: float) -> ScriptResponse:
+async def keep(service: Service, asked: Order, text: str, engine: Engine, seconds: float) -> ScriptResponse:
     """Check a script, keep it, and return the answer: with an id only after it is on disk.
 
     Where it cannot be kept it is returned all the same, without an id and with a warning: somebody waited for it, and a
     script in their hands is worth more than an error. Nothing that was called kept is ever lost.
     """
-    verdict = get_contract(service.settings.data.contract)(text, asked.duration_seconds)
+    form, contract = form_of(service.settings), service.settings.data.contract
+    verdict = get_contract(contract)(text, form.expected(asked))
     new = NewScript(asked.model_dump(exclude={"stream"}), text, verdict.ok, verdict.problems, engine.info.name, seconds)
     try:
         stored: StoredScript | None = await asyncio.to_thread(service.store.add, new)
@@ -183,11 +222,12 @@ async def keep(service: Service, asked: ScriptRequest, text: str, engine: Engine
         id=stored.id if stored else None,
         created_at=stored.created_at if stored else None,
         markdown=text,
-        rows=_rows(text),
+        rows=form.rows(text),
+        table=form.table(text, contract),
         contract=ContractVerdict(ok=verdict.ok, problems=verdict.problems, facts=verdict.facts),
         model=engine.info.name,
         seconds=seconds,
-        warning="" if stored else NOT_KEPT,
+        warning="" if stored else NOT_KEPT.format(unit=service.settings.data.unit),
     )
 
 
@@ -199,12 +239,9 @@ def _check_length(asked: ScriptRequest, service: Service) -> None:
         raise Refusal(422, f"duration_seconds {wrong}", errors=[field])
 
 
-def _rows(markdown: str) -> list[Row]:
-    return [Row(visual=visual, audio=audio) for visual, audio in parse_ad_script(markdown)[0].rows]
-
-
-def _kept(stored: StoredScript) -> KeptScript:
-    return KeptScript(rows=_rows(stored.markdown), **vars(stored))
+def _kept(stored: StoredScript, service: Service) -> KeptScript:
+    form, contract = form_of(service.settings), service.settings.data.contract
+    return KeptScript(rows=form.rows(stored.markdown), table=form.table(stored.markdown, contract), **vars(stored))
 
 
 async def _get(service: Service, id: UUID) -> StoredScript:

@@ -6,6 +6,7 @@ for the GGUF files, when the judges have been asked as well. The text stands in 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from importlib import resources
@@ -16,10 +17,11 @@ import yaml
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT
-from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.core.recipe import Settings, resolve
+from lekhai_helpers.core.words import Words
+from lekhai_helpers.prepare.contracts import get_contract, words_of
 
 EMBEDDED_HUB_ID = "google/gemma-3-270m"  # what the embedded base is a quantised copy of
-SHIPPED_DATA = "Ad Script Dataset - Scripts.csv"
 SFT_PHASE = "06_fine_tuning"
 
 # What the hub knows as a licence; anything else has to be called "other" with a name.
@@ -45,6 +47,7 @@ def model_card(
     """
     import jinja2
 
+    words = words_of(settings)
     facts = dict(figures or {})
     licence = facts.pop("base_licence", settings.export.base_licence)
     merge_t = facts.pop("merge_t", None)
@@ -54,7 +57,8 @@ def model_card(
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # Bengali stays readable
+    # As Python writes a text: jinja's own `tojson` is for HTML, and turns the marks of a tool call into \u003c.
+    environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
     return environment.from_string(text).render(
         header=yaml.safe_dump(header, allow_unicode=True, sort_keys=False),
         settings=settings,
@@ -62,14 +66,21 @@ def model_card(
         licence=licence,
         bases=bases,
         merge_t=merge_t,
+        words=words,
+        rule=get_contract(settings.data.contract).rule,
         data_name=Path(settings.data.file).name,
-        own_data=Path(settings.data.file).name != SHIPPED_DATA,
+        own_data=own_data(settings),
         training=_training(ledger),
-        valid=_valid_tables(ledger, stages),
+        valid=_valid_texts(ledger, stages, words),
         judges=_judges(ledger),
-        results=_results(ledger, stages),
+        results=_results(ledger, stages, words),
         facts={_cell(name): _cell(value) for name, value in facts.items()},
     )
+
+
+def own_data(settings: Settings) -> bool:
+    """Say whether a user's own data were learned from, and not the sample that the recipe names."""
+    return settings.data.file != resolve(settings.recipe, settings.profile).data.file
 
 
 def _header(
@@ -84,7 +95,7 @@ def _header(
     if datasets:
         header["datasets"] = list(datasets)
     library = {} if gguf else {"library_name": "transformers"}
-    tags = ["bengali", "advertising", "lora", "unsloth", settings.recipe, *(["gguf"] if gguf else [])]
+    tags = list(dict.fromkeys([*settings.card.tags, "lora", "unsloth", settings.recipe, *(["gguf"] if gguf else [])]))
     return header | library | {"pipeline_tag": "text-generation", "tags": tags}
 
 
@@ -115,14 +126,14 @@ def _summary(ledger: Ledger, stages: Collection[str] | None):
     return table if stages is None else table[table["stage"].isin(list(stages))]
 
 
-def _valid_tables(ledger: Ledger, stages: Collection[str] | None) -> list[str]:
-    """Return one sentence a stage: the share of valid tables with its interval and what it was counted on."""
+def _valid_texts(ledger: Ledger, stages: Collection[str] | None, words: Words) -> list[str]:
+    """Return one sentence a stage: the share of texts that keep the contract, its interval, what it was counted on."""
     table = _summary(ledger, stages)
     sentences = []
     for row in table[(table["metric"] == "valid_tables") & table["value"].notna()].to_dict("records"):
         around = "" if _missing(row["low"]) else f", 95% interval {row['low']:.0%} to {row['high']:.0%}"
         counted = "" if _missing(row["n"]) else f", n={int(row['n'])}"
-        sentences.append(f"{_cell(row['stage'])}: {row['value']:.0%} of the texts are a valid table{around}{counted}")
+        sentences.append(f"{_cell(row['stage'])}: {row['value']:.0%} of the texts are {words.one}{around}{counted}")
     return sentences
 
 
@@ -139,15 +150,16 @@ def _bare(passed: float) -> str:
     return "it passed its audit" if passed == 1 else "it failed its audit, so its scores are not to be trusted"
 
 
-def _results(ledger: Ledger, stages: Collection[str] | None) -> list[dict[str, str]]:
+def _results(ledger: Ledger, stages: Collection[str] | None, words: Words) -> list[dict[str, str]]:
     """Return the ledger's summary as cells of text, one dictionary a row."""
     rows = []
     for row in _summary(ledger, stages).to_dict("records"):
         has_interval = not (_missing(row["low"]) or _missing(row["high"]))
+        name = words.many if row["metric"] == "valid_tables" else str(row["metric"]).replace("_", " ")
         rows.append(
             {
                 "stage": _cell(row["stage"]),
-                "metric": _cell(str(row["metric"]).replace("_", " ")),
+                "metric": _cell(name),
                 "value": _number(row["value"]),
                 "interval": f"{_number(row['low'])} to {_number(row['high'])}" if has_interval else "–",
                 "n": "–" if _missing(row["n"]) else str(int(row["n"])),

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-TOLERANCE, DISTANCE = 0.1, 0.1  # share of valid tables under the 16-bit file's; nats a token away from it
+TOLERANCE, DISTANCE = (
+    0.1,
+    0.1,
+)  # share of sound texts under the 16-bit file's; nats a token away from it
 Row = Mapping[str, Any]
 
 
-def recommend(files: Sequence[Row], tolerance: float = TOLERANCE, distance: float = DISTANCE) -> dict[str, Any]:
+def recommend(
+    files: Sequence[Row], tolerance: float = TOLERANCE, distance: float = DISTANCE, many: str = "valid tables"
+) -> dict[str, Any]:
     """Return the smallest file that still does its job: its contract share and its predictions both hold.
 
     `files` are rows with ``file``, ``size_mb``, ``valid_share`` (0 to 1) and, where it was measured, ``distance`` (mean
@@ -23,19 +28,20 @@ def recommend(files: Sequence[Row], tolerance: float = TOLERANCE, distance: floa
     first. The rule: passed by the gate, a share at most `tolerance` below the 16-bit file's, and a `distance` of at
     most 0.1: to the tokens the 16-bit file would write, such a file gives nine tenths (e^-0.1) of their probability
     on average. Where nothing else holds, the 16-bit file itself is returned: it is what the others are held against. A
-    16-bit file that writes no valid table has nothing to hold: then the distance alone decides. The row comes back with
-    ``why``, which says what decided, and which files an interval leaves on the edge of the rule.
+    16-bit file that writes none that keeps its contract has nothing to hold: then the distance alone decides. `many` is
+    what texts that keep it are called. The row comes back with ``why``, which says what decided, and which files an
+    interval leaves on the edge of the rule.
     """
     first, *_ = files
     enough = first["valid_share"] - tolerance - 1e-9  # 0.8 - 0.1 is a little more than 0.7
     rules: dict[str, Callable[[Row], bool]] = {
         "the parity gate": lambda row: bool(row.get("passed", True)),
-        "the share of valid tables": lambda row: row["valid_share"] >= enough,
+        f"the share of {many}": lambda row: row["valid_share"] >= enough,
         "the distance": lambda row: row.get("distance") is None or row["distance"] <= distance,
     }
     best = _smallest(files, list(rules.values()))
     parts = [f"{best['file']} is the smallest file that holds"]
-    parts += [f"{row['file']} is smaller and {_failing(row, enough, distance)}" for row in _smaller(files, best)]
+    parts += [f"{row['file']} is smaller and {_failing(row, enough, distance, many)}" for row in _smaller(files, best)]
     parts += [_decided(files, best, rules), *_edges(files, best, distance)]
     return dict(best) | {"why": "; ".join(part for part in parts if part)}
 
@@ -49,10 +55,10 @@ def _smaller(files: Sequence[Row], best: Row) -> list[Row]:
     return [row for row in files if row["size_mb"] < best["size_mb"]]
 
 
-def _failing(row: Row, enough: float, distance: float) -> str:
+def _failing(row: Row, enough: float, distance: float, many: str) -> str:
     words = [] if row.get("passed", True) else ["is not passed by the parity gate"]
     if row["valid_share"] < enough:
-        words.append(f"writes {row['valid_share']:.0%} valid tables, under {max(enough, 0):.0%}")
+        words.append(f"writes {row['valid_share']:.0%} {many}, under {max(enough, 0):.0%}")
     if row.get("distance") is not None and row["distance"] > distance:
         words.append(f"is {row['distance']:.2f} nats a token away, over {distance:g}")
     return " and ".join(words)

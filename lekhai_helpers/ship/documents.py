@@ -1,30 +1,35 @@
 """A stored script as a file to work on: a Word document or a table for a spreadsheet. Taught in notebook 09.
 
-``to_docx(stored)`` and ``to_csv(stored)`` return the bytes of the file. Nothing the model wrote is left out: lines that
-are no row of the table come after it.
+``to_docx(stored, settings)`` and ``to_csv(stored, settings)`` return the bytes of the file. Nothing the model wrote is
+left out: lines that are no row of the table come after it. What is no ad script is shown as its contract shows it, a
+table or text, under English labels.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import regex
 
 from lekhai_helpers.core.bengali import normalize
+from lekhai_helpers.prepare.contracts import words_of
 from lekhai_helpers.prepare.contracts.ad_script import HEADER, parse_ad_script, raw_cells
-from lekhai_helpers.ship.store_schema import one_line
+from lekhai_helpers.ship.forms import BENGALI_DIGITS, ad_title, form_of
 
 if TYPE_CHECKING:
     from docx.document import Document
     from docx.oxml.xmlchemy import BaseOxmlElement
 
+    from lekhai_helpers.core.recipe import Settings
+    from lekhai_helpers.ship.api_models import Table
     from lekhai_helpers.ship.store import NewScript, StoredScript
 
 FONT = "Noto Sans Bengali"
 _POINTS = 11
-_BENGALI_DIGITS = str.maketrans("0123456789", "০১২৩৪৫৬৭৮৯")
 _RULE = regex.compile(r"^:?-+:?$")
 _BREAK = regex.compile(r"<br\s*/?>", regex.IGNORECASE)
 _NOT_XML = regex.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -32,47 +37,52 @@ _NOT_XML = regex.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 _FORMULA = tuple("=+-@\t\r＝＋－＠")
 
 
-def to_docx(stored: StoredScript) -> bytes:
+def to_docx(stored: StoredScript, settings: Settings | None = None) -> bytes:
     """Return the script as a .docx: title, what was asked for, the table of two columns, the verdict.
 
-    The Bengali font is named for complex script as well: Word draws Bengali with that one and ignores the usual one.
+    `settings` are the recipe's; without them it is an ad script. The Bengali font is named for complex script as well:
+    Word draws Bengali with that one and ignores the usual one.
     """
     from docx import Document
 
     document = Document()
     _use_bengali(document)
-    title = _title(stored)
+    sheet = _sheet(settings)
+    title = sheet.title(stored)
     document.core_properties.title, document.core_properties.author = title[:255], "LekhAI"
     document.core_properties.created = stored.created_at
-    document.core_properties.comments, document.core_properties.language = "", "bn-BD"
+    document.core_properties.comments, document.core_properties.language = "", sheet.language
     document.add_heading(title, level=0)
-    for label, value in _asked_for(stored):
+    for label, value in sheet.asked_for(stored):
         paragraph = document.add_paragraph()
         _bold(paragraph.add_run(f"{label}: "))
         paragraph.add_run(value)
-    rows, left = read_rows(stored.markdown)
-    _add_table(document, rows)
-    if left:
-        document.add_heading("ছকের বাইরের লেখা (Outside the table)", level=1)
-        for line in left:
-            document.add_paragraph(_for_xml(line))
-    _add_verdict(document, stored)
+    columns, rows, left = sheet.read(stored.markdown)
+    if columns:
+        _add_table(document, columns, rows)
+    if columns and left:
+        document.add_heading(sheet.outside, level=1)
+    for line in left:
+        document.add_paragraph(_for_xml(line))
+    _add_verdict(document, stored, sheet)
     written = io.BytesIO()
     document.save(written)
     return written.getvalue()
 
 
-def to_csv(stored: NewScript) -> bytes:
+def to_csv(stored: NewScript, settings: Settings | None = None) -> bytes:
     """Return the table as CSV, in UTF-8 with a byte-order mark, without which Excel shows Bengali as rubbish.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front.
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front. What is no table has one column.
     """
-    rows, left = read_rows(stored.markdown)
+    sheet = _sheet(settings)
+    columns, rows, left = sheet.read(stored.markdown)
+    columns = columns or [sheet.unit]
     written = io.StringIO(newline="")
     writer = csv.writer(written)
-    writer.writerow(["Visual", "Audio"])
+    writer.writerow([_no_formula(name) for name in columns])
     writer.writerows([[_no_formula(cell) for cell in row] for row in rows])
-    writer.writerows([[_no_formula(line), ""] for line in left])
+    writer.writerows([[_no_formula(line), *[""] * (len(columns) - 1)] for line in left])
     return written.getvalue().encode("utf-8-sig", "replace")
 
 
@@ -103,15 +113,10 @@ def _no_formula(cell: str) -> str:
 # --- the document
 
 
-def _title(stored: NewScript) -> str:
-    names = [one_line(str(stored.request.get(name) or "")) for name in ("brand", "product")]
-    return _for_xml(" · ".join(name for name in names if name)) or "চিত্রনাট্য (Script)"
-
-
-def _asked_for(stored: StoredScript) -> list[tuple[str, str]]:
+def _ad_asked_for(stored: StoredScript) -> list[tuple[str, str]]:
     request = stored.request
     seconds = request.get("duration_seconds")
-    length = f"{str(seconds).translate(_BENGALI_DIGITS)} সেকেন্ড ({seconds} s)" if seconds else ""
+    length = f"{str(seconds).translate(BENGALI_DIGITS)} সেকেন্ড ({seconds} s)" if seconds else ""
     facts = [
         ("খাত (Industry)", request.get("industry")),
         ("সুর (Tone)", request.get("tone")),
@@ -120,15 +125,80 @@ def _asked_for(stored: StoredScript) -> list[tuple[str, str]]:
         ("মডেল (Model)", stored.model),
         ("লেখার সময় (Written)", f"{stored.created_at:%Y-%m-%d %H:%M} UTC"),
     ]
+    return _told(facts)
+
+
+def _told(facts: list[tuple[str, Any]]) -> list[tuple[str, str]]:
     return [(label, _for_xml(str(value))) for label, value in facts if value]
 
 
-def _add_table(document: Document, rows: list[tuple[str, str]]) -> None:
+def _asked_for(stored: StoredScript) -> list[tuple[str, str]]:
+    written = f"{stored.created_at:%Y-%m-%d %H:%M} UTC"
+    named = [("Request", "message"), ("Group", "industry"), ("Tone", "tone")]
+    asked = [(label, stored.request.get(name)) for label, name in named]
+    return _told([*asked, ("Model", stored.model), ("Written", written)])
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """How a document of one recipe is laid out: `read` gives columns, rows and lines beside them."""
+
+    title: Callable[[NewScript], str]
+    asked_for: Callable[[StoredScript], list[tuple[str, str]]]
+    read: Callable[[str], tuple[list[str], Sequence[Sequence[str]], list[str]]]
+    unit: str
+    language: str
+    outside: str
+    verdict: tuple[str, str, str]  # heading, "kept", "broken"
+
+
+def _sheet(settings: Settings | None) -> _Sheet:
+    if settings is None or settings.serving.form == "ad_script":
+        return _AD_SHEET
+    form, unit = form_of(settings), settings.data.unit
+    return _Sheet(
+        title=lambda stored: _for_xml(form.title(stored.request)) or unit,
+        asked_for=_asked_for,
+        read=lambda text: _read_shown(form.table(text, settings.data.contract), text),
+        unit=unit,
+        language=settings.language,
+        outside="",
+        verdict=("Check", f"It is {words_of(settings).one}.", f"It is not {words_of(settings).one}:"),
+    )
+
+
+def _read_ad(markdown: str) -> tuple[list[str], Sequence[Sequence[str]], list[str]]:
+    rows, left = read_rows(markdown)
+    return ["Visual", "Audio"], rows, left
+
+
+def _read_shown(table: Table | None, text: str) -> tuple[list[str], Sequence[Sequence[str]], list[str]]:
+    if table is not None and table.columns:
+        return table.columns, table.rows, []
+    return [], [], [line for line in text.split("\n") if line.strip()]
+
+
+_AD_SHEET = _Sheet(
+    title=lambda stored: _for_xml(ad_title(stored.request)) or "চিত্রনাট্য (Script)",
+    asked_for=_ad_asked_for,
+    read=_read_ad,
+    unit="script",
+    language="bn-BD",
+    outside="ছকের বাইরের লেখা (Outside the table)",
+    verdict=(
+        "যাচাই (Check)",
+        "ছকটি সব নিয়ম মেনে লেখা। (The table keeps every rule.)",
+        "ছকটি সব নিয়ম মানেনি। (The table breaks these rules:)",
+    ),
+)
+
+
+def _add_table(document: Document, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from docx.oxml import OxmlElement
 
-    table = document.add_table(rows=1, cols=2, style="Table Grid")
-    for cell, name in zip(table.rows[0].cells, ("Visual", "Audio"), strict=True):
-        _bold(cell.paragraphs[0].add_run(name))
+    table = document.add_table(rows=1, cols=len(columns), style="Table Grid")
+    for cell, name in zip(table.rows[0].cells, columns, strict=True):
+        _bold(cell.paragraphs[0].add_run(_for_xml(name)))
     # The header comes again on every page, and no shot is torn between two pages.
     table.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
     for row in rows:
@@ -138,12 +208,10 @@ def _add_table(document: Document, rows: list[tuple[str, str]]) -> None:
             cell.text = _for_xml(text)
 
 
-def _add_verdict(document: Document, stored: NewScript) -> None:
-    document.add_heading("যাচাই (Check)", level=1)
-    if stored.valid:
-        document.add_paragraph("ছকটি সব নিয়ম মেনে লেখা। (The table keeps every rule.)")
-        return
-    document.add_paragraph("ছকটি সব নিয়ম মানেনি। (The table breaks these rules:)")
+def _add_verdict(document: Document, stored: NewScript, sheet: _Sheet) -> None:
+    heading, kept, broken = sheet.verdict
+    document.add_heading(heading, level=1)
+    document.add_paragraph(kept if stored.valid else broken)
     for problem in stored.problems:
         document.add_paragraph(_for_xml(problem), style="List Bullet")
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lekhai_helpers.core.recipe import Settings
-from lekhai_helpers.ship.card import SHIPPED_DATA
+from lekhai_helpers.ship.card import own_data
 from lekhai_helpers.ship.errors import ExportError
 
 # Where a licence is to be read, and the words that have to go along with a copy of the model.
@@ -18,6 +18,11 @@ _LICENCES = {
         "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms. Whoever "
         "gets this model from you has to get these terms too, and its use is bound by the prohibited use policy "
         "(https://ai.google.dev/gemma/prohibited_use_policy). The weights here were changed by fine-tuning.",
+    ),
+    "llama3": (
+        "https://www.llama.com/llama3/license",
+        "Meta Llama 3 is licensed under the Meta Llama 3 Community License, Copyright © Meta Platforms, Inc. All "
+        "Rights Reserved. Built with Meta Llama 3: the name of the model has to begin with Llama 3.",
     ),
     "llama3.1": (
         "https://www.llama.com/llama3_1/license",
@@ -33,10 +38,10 @@ _LICENCES = {
 
 def licences_text(settings: Settings, base_licence: str) -> str:
     """Return LICENCES.md for a model made with these settings; `base_licence` is the one its card names."""
-    own_data = Path(settings.data.file).name != SHIPPED_DATA
-    data = "its maker's own; ask them" if own_data else settings.export.licence
+    own = own_data(settings)
+    data = "its maker's own; ask them" if own else settings.export.licence
     parts = ["# Licences", "", "## The model's weights", "", *_terms(base_licence), "", "## The training data", ""]
-    return "\n".join([*parts, *([f"Licence: {data}."] if own_data else _terms(data)), ""])
+    return "\n".join([*parts, *([f"Licence: {data}."] if own else _terms(data)), ""])
 
 
 def card_header(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,27 @@ class LlamaServer:
             "max_tokens": decoding.max_new_tokens,
         } | _sampling(decoding, seed)
         return self._post("/v1/chat/completions", body)["choices"][0]["message"]["content"]
+
+    def stream(
+        self, messages: Sequence[Message], decoding: Decoding, seed: int = 1, reuse: bool = False
+    ) -> Iterator[str]:
+        """Yield the answer to a conversation piece by piece, through the route that `chat` takes.
+
+        With `reuse` the server's notes on the beginning of the last prompt are used again where it is the same.
+        """
+        body = {
+            "messages": list(messages),
+            "max_tokens": decoding.max_new_tokens,
+            "stream": True,
+            "cache_prompt": reuse,
+        } | _sampling(decoding, seed)
+        with self.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                raise QuantizeError(f"llama.cpp answered {answer.status_code}: {answer.read().decode()[:300]}")
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    delta = json.loads(line.removeprefix("data: "))["choices"][0]["delta"]
+                    yield from [delta["content"]] if delta.get("content") else []
 
     def write(
         self,

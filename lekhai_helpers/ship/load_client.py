@@ -51,17 +51,26 @@ async def briefs_for(client: httpx.AsyncClient, address: str) -> Iterator[dict[s
 
 
 def _all_briefs(choices: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    industries, tones = choices["industries"] or [""], choices["tones"] or [""]
+    make = {"ad_script": _ad, "prompt": _message}[choices.get("form", "ad_script")]
     for number in count():
-        brand, product = _BRANDS[number % len(_BRANDS)]
-        yield {
-            "industry": industries[number % len(industries)],
-            "tone": tones[number % len(tones)],
-            "brand": brand,
-            "product": product,
-            "duration_seconds": choices["duration_seconds"]["usual"],
-            "stream": True,
-        }
+        yield make(number, choices) | {"stream": True}
+
+
+def _ad(number: int, choices: dict[str, Any]) -> dict[str, Any]:
+    industries, tones = choices["industries"] or [""], choices["tones"] or [""]
+    brand, product = _BRANDS[number % len(_BRANDS)]
+    return {
+        "industry": industries[number % len(industries)],
+        "tone": tones[number % len(tones)],
+        "brand": brand,
+        "product": product,
+        "duration_seconds": choices["duration_seconds"]["usual"],
+    }
+
+
+def _message(number: int, choices: dict[str, Any]) -> dict[str, Any]:
+    asked = choices.get("examples") or ["What can you do?"]
+    return {"message": asked[number % len(asked)]}
 
 
 async def ask(client: httpx.AsyncClient, brief: dict[str, Any]) -> Answer:

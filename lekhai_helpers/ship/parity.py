@@ -212,7 +212,8 @@ def modelfile_checks(
     there = found.source.removeprefix("./") in names and found.system in (None, settings.system_prompt)
     what = f"builds on {found.source}, system text {'as trained' if there else 'or file not as examined'}"
     cause, fix = ("", "") if there else (checks.TEMPLATE, "write it anew with write_modelfile, naming an examined file")
-    pairs = [_system_and_user(prompt) for prompt in prompts]
+    # Ollama's template language is read here for one question; a longer conversation Ollama puts together by itself.
+    pairs = [_system_and_user(prompt) for prompt in prompts if len(prompt) <= 2]
     return [
         *checks.check_modelfile(known, found, pairs),
         Check("Modelfile file", path.name, there, what, cause, fix),

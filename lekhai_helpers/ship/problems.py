@@ -90,7 +90,7 @@ def refusal_of(error: Exception) -> Refusal:
         LOG.error("the store failed: %s", error)
         return Refusal(503, "the kept scripts cannot be reached now; the service's log says why", {"Retry-After": "10"})
     LOG.error("an error nobody foresaw", exc_info=error)
-    again = "The script could not be written. Try again; if it happens again, tell whoever runs this."
+    again = "The answer could not be written. Try again; if it happens again, tell whoever runs this."
     return Refusal(500, again)
 
 

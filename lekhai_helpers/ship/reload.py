@@ -13,20 +13,13 @@ import httpx
 
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.prepare.contracts import get_contract
-from lekhai_helpers.ship.api_models import ScriptRequest
 from lekhai_helpers.ship.engines import Engine, EngineError, LocalEngine
+from lekhai_helpers.ship.forms import form_of
 from lekhai_helpers.ship.gguf_header import GgufHeader, read_header
 from lekhai_helpers.ship.problems import LOG, Refusal
 from lekhai_helpers.ship.service import Service
 from lekhai_helpers.ship.switchboard import Swapped
 from lekhai_helpers.ship.writing import Order, chat_body, order_for, write
-
-# Ordinary briefs, short films: what any model for this work can do.
-_TRIALS = (
-    ScriptRequest(brand="শিশিরকণা", product="দুধ চা", tone="উষ্ণ পারিবারিক", duration_seconds=15),
-    ScriptRequest(brand="ঝিলমাটি", product="দেয়ালের রং", tone="হাস্যরস", duration_seconds=20),
-    ScriptRequest(brand="পথসাথী", product="মোবাইল রিচার্জ", tone="প্রাণবন্ত", duration_seconds=30),
-)
 
 
 async def reload_model(service: Service, given: str) -> Swapped:
@@ -120,16 +113,20 @@ def free_memory() -> int:
 
 
 async def writes_scripts(client: httpx.AsyncClient, engine: Engine, settings: Settings) -> None:
-    """Let a new engine write as the service will ask it, up to three scripts; raise Refusal (422) if none is good.
+    """Let a new engine write as the service will ask it, up to three times; raise Refusal (422) if nothing is good.
 
     `serving.check` says what is good. "unaided" is the strict one: the grammar lends a table to any model, so a file
-    that quantising has ruined shows only without it. The first good script ends the trial.
+    that quantising has ruined shows only without it. The first good answer ends the trial.
     """
-    orders = [order_for(trial, settings) for trial in _TRIALS]
-    await _one_is_good(client, engine, settings, orders, "within the grammar")
-    if settings.serving.check == "unaided":
+    orders = [order_for(trial, settings) for trial in form_of(settings).samples(settings)]
+    if not orders:
+        raise Refusal(422, f"nothing could show that {engine.info.name} writes: name messages in serving.trials")
+    aided = [order for order in orders if order.gbnf]
+    if aided:
+        await _one_is_good(client, engine, settings, aided, " within the grammar")
+    if not aided or settings.serving.check == "unaided":
         free = [Order(order.messages, "") for order in orders]
-        await _one_is_good(client, engine, settings, free, "without the grammar's help")
+        await _one_is_good(client, engine, settings, free, " without the grammar's help" if aided else "")
 
 
 async def _one_is_good(
@@ -139,11 +136,12 @@ async def _one_is_good(
     for seed, order in enumerate(orders, 1):
         text = await _trial(client, engine, settings, order, seed)
         verdict = get_contract(settings.data.contract)(text)
-        if verdict.ok or (settings.serving.check == "text" and text.strip()):
+        if (verdict.ok and text.strip()) or (settings.serving.check == "text" and text.strip()):
             return
         problems += verdict.problems if text.strip() else ["nothing was written"]
     found = "; ".join(dict.fromkeys(problems))[:300]
-    said = f"{engine.info.name} wrote no valid script in {len(orders)} tries {how} ({found}): it is not put in place"
+    unit = settings.data.unit
+    said = f"{engine.info.name} wrote no valid {unit} in {len(orders)} tries{how} ({found}): it is not put in place"
     LOG.warning(said)
     raise Refusal(422, said)
 
@@ -154,6 +152,6 @@ async def _trial(client: httpx.AsyncClient, engine: Engine, settings: Settings, 
         async with asyncio.timeout(seconds):
             return await write(client, engine, chat_body(engine, order, settings.decoding, seed))
     except TimeoutError:
-        raise Refusal(422, f"{engine.info.name} did not write a script within {seconds:g} seconds") from None
+        raise Refusal(422, f"{engine.info.name} did not answer within {seconds:g} seconds") from None
     except Refusal as refusal:
         raise Refusal(422, f"{engine.info.name} loads but does not write: {refusal.detail}") from None

@@ -117,7 +117,9 @@ async def in_time(parts: AsyncIterator[_Answer], seconds: float) -> AsyncIterato
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Refusal(504, f"the model was not done within {seconds:g} seconds: ask for a shorter film") from None
+            raise Refusal(
+                504, f"the model was not done within {seconds:g} seconds: ask for something shorter"
+            ) from None
         yield part
 
 

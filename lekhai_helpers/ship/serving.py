@@ -8,11 +8,11 @@ from threading import Thread
 from fastapi import FastAPI
 
 from lekhai_helpers.ship.api import create_app
-from lekhai_helpers.ship.api_models import ScriptRequest
+from lekhai_helpers.ship.api_models import PromptRequest, ScriptRequest
+from lekhai_helpers.ship.forms import form_of
 from lekhai_helpers.ship.limits import KEEP_ALIVE
-from lekhai_helpers.ship.writing import brief_prompt
 
-__all__ = ["LocalService", "ScriptRequest", "ServiceError", "brief_prompt", "create_app"]
+__all__ = ["LocalService", "PromptRequest", "ScriptRequest", "ServiceError", "create_app", "form_of"]
 
 
 class ServiceError(RuntimeError):

@@ -47,13 +47,13 @@ class StoredScript(NewScript):
 
 
 class ScriptStore:
-    """The database of scripts; `url` None means the SQLite file ``scripts.db`` in the folder of runs.
+    """The database of scripts; `url` None means the SQLite `file` in the folder of runs.
 
     Raises StoreError where it cannot be opened, upgraded, read or written, with what to do about it.
     """
 
-    def __init__(self, url: str | None = None) -> None:
-        self._database = open_database(url)
+    def __init__(self, url: str | None = None, file: str = "scripts.db") -> None:
+        self._database = open_database(url, file)
 
     def __enter__(self) -> Self:
         return self

@@ -119,9 +119,12 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def open_database(url: str | None) -> Database:
-    """Open the database, make or upgrade its tables. Raises StoreError with the remedy, never with the password."""
-    address = _address(url)
+def open_database(url: str | None, file: str = "scripts.db") -> Database:
+    """Open the database (without a `url`, the SQLite `file` in the folder of runs), make or upgrade its tables.
+
+    Raises StoreError with the remedy, never with the password.
+    """
+    address = _address(url, file)
     place = _place(address)
     with faults_in_words(place):
         engine = _engine(address)
@@ -136,9 +139,9 @@ def open_database(url: str | None) -> Database:
 # --- the address
 
 
-def _address(url: str | None) -> URL:
+def _address(url: str | None, file: str) -> URL:
     if url is None:
-        return URL.create("sqlite", database=str((runs_folder() / "scripts.db").absolute()))
+        return URL.create("sqlite", database=str((runs_folder() / file).absolute()))
     try:
         address = make_url(url)
     except (exc.ArgumentError, ValueError):

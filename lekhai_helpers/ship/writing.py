@@ -1,7 +1,8 @@
 """From a request to the text an engine writes: the same for the service, ``lekhai write`` and notebook 09.
 
 ``async for text in deltas(client, engine, chat_body(engine, order, decoding, seed))`` gives the answer piece by piece.
-The brief is worded as the training data words it, and the table is held to the contract's grammar where the engine can.
+The brief is worded as the training data words it (`ship.forms`), and the answer is held to the contract's grammar where
+there is one and the engine can.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ import httpx
 from lekhai_helpers.core.recipe import Decoding, Settings
 from lekhai_helpers.learn.model import Message
 from lekhai_helpers.measure.evaluation import brief_messages
-from lekhai_helpers.prepare.contracts import get_grammar
-from lekhai_helpers.ship.api_models import ScriptRequest
 from lekhai_helpers.ship.engines import Engine
+from lekhai_helpers.ship.forms import Request, form_of, grammar_of
 from lekhai_helpers.ship.problems import LOG, EngineDown, Refusal
 
-BENGALI_DIGITS = str.maketrans("0123456789", "০১২৩৪৫৬৭৮৯")
 WHOLE_TEXT = 32_768  # tokens that a repetition penalty looks back: everything, as transformers does
 _DONE = b"[DONE]"
 _REFUSED_BY_SIZE = (400, 413, 422)  # what engines answer to a prompt that does not fit, or that they cannot read
@@ -30,36 +29,21 @@ _REFUSED_BY_SIZE = (400, 413, 422)  # what engines answer to a prompt that does 
 
 @dataclass(frozen=True)
 class Order:
-    """What an engine is asked: the messages, and the grammar (GBNF) of the table."""
+    """What an engine is asked: the messages, and the grammar (GBNF) of the answer; none where it is empty."""
 
     messages: list[Message]
     gbnf: str
 
 
-def brief_prompt(request: ScriptRequest) -> str:
-    """Return the request as the brief the model was trained on: brand, product, seconds and tone in a sentence."""
-    seconds = str(request.duration_seconds).translate(BENGALI_DIGITS)
-    # The lists have the English name in brackets; the briefs of the training data are Bengali.
-    tone, industry = (value.split("(")[0].strip() for value in (request.tone, request.industry))
-    manner = f"{tone} সুরে " if tone else ""
-    subject = f"{request.brand} ব্র্যান্ডের {request.product} নিয়ে"
-    sentences = [f"{subject} {manner}{seconds} সেকেন্ডের একটি বিজ্ঞাপনের চিত্রনাট্য লিখুন।"]
-    if industry:
-        sentences.append(f"খাত: {industry}।")
-    if request.message:
-        sentences.append(f"মূল বার্তা: {request.message}")
-    return " ".join(sentences)
-
-
-def order_for(request: ScriptRequest, settings: Settings) -> Order:
+def order_for(request: Request, settings: Settings) -> Order:
     """Return what the engine is asked for a request of the service."""
-    return order_from(brief_prompt(request), settings, f"{request.brand} {request.product}")
+    form = form_of(settings)
+    return order_from(form.prompt(request, settings), settings, form.names(request))
 
 
 def order_from(prompt: str, settings: Settings, names: str = "") -> Order:
     """Return what the engine is asked for a brief in one's own words; Latin `names` may stand in the table, too."""
-    grammar = get_grammar(settings.data.contract)(f"{prompt} {names}")
-    return Order(brief_messages(prompt, settings), grammar.gbnf)
+    return Order(brief_messages(prompt, settings), grammar_of(settings, f"{prompt} {names}"))
 
 
 def chat_body(engine: Engine, order: Order, decoding: Decoding, seed: int) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Is this machine ready?
 #
-# **Goal.** Check the machine, unpack a small language model that has read Bengali, and hear its first sentence.
+# **Goal.** Check the machine, unpack a small language model that has read Bengali and English, and hear its first
+# sentence.
 #
 # **Needs** nothing but the installed project. **Makes** `base`: the model every later notebook builds on.
 
@@ -153,24 +154,26 @@ if is_embedded:
 
 # %% [markdown]
 # ### Explanation
-# How many pieces does a Bengali word cost? The fewer, the longer the scripts the model can hold in mind, and the
+# How many pieces does a word of our language cost? The fewer, the longer the texts the model can hold in mind, and the
 # faster it writes. We count on sentences of our own data.
 
 # %%
 from lekhai_helpers.core.bengali import words
+from lekhai_helpers.core.languages import language_of
 from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.prepare.dataset import load_briefs
 
-text = " ".join(brief.prompt for brief in load_briefs(data_file(settings.evaluation.briefs)))
+language, asked = language_of(settings.language), data_file(settings.evaluation.briefs)
+text = " ".join(brief.prompt for brief in load_briefs(asked, source=settings.data.source))
 tokens_per_word = len(tokenizer(text, add_special_tokens=False).input_ids) / len(words(text))
-print(f"{tokens_per_word:.2f} tokens per Bengali word over {len(words(text))} words")
+print(f"{tokens_per_word:.2f} tokens per {language.name} word over {len(words(text))} words")
 
 # %% [markdown]
 # ### Key Concepts
 # **Token:** a piece of a word, the unit a model reads and writes. **Tokens per word** (fertility): how many pieces a
 # word is cut into on average.
 #
-# *Interview question:* Why does the base model matter so much for Bengali? *A good answer:* how much
+# *Interview question:* Why does the base model matter so much for a language like Bengali? *A good answer:* how much
 # Bengali it has read decides what it can say at all; and a dictionary made for
 # English cuts a Bengali word into many fragments, so the same memory holds less text, everything costs more, and the
 # model has seen each fragment in too many meanings.
@@ -179,15 +182,15 @@ print(f"{tokens_per_word:.2f} tokens per Bengali word over {len(words(text))} wo
 # ### Explanation
 # Time to hear it. We give the model, not yet fine-tuned, the first words of a sentence and let it go on. It is a *base*
 # model: it continues text, it does not follow instructions yet. We always take the likeliest token, and a small model
-# then often repeats one word for ever. That is no error of the machine. What to look for: Bengali letters, and a first
-# word that fits.
+# then often repeats one word for ever. That is no error of the machine. What to look for: letters of our language, and
+# a first word that fits.
 
 # %%
 from lekhai_helpers.learn.model import load_model
 
 model, tokenizer = load_model(base.path, settings)
 engine.for_inference(model)
-opening = f"{tokenizer.bos_token or ''}বৃষ্টির দিনে এক কাপ চা"
+opening = f"{tokenizer.bos_token or ''}{language.opening}"
 start = tokenizer(opening, add_special_tokens=False, return_tensors="pt").to(model.device)
 sentence = tokenizer.decode(model.generate(**start, max_new_tokens=30, do_sample=False)[0], skip_special_tokens=True)
 print(sentence)
@@ -207,4 +210,5 @@ figures
 
 # %% [markdown]
 # ## What this did not show
-# That the model can write an ad: it cannot yet. And that a larger model would fit: notebook 04 measures memory.
+# That the model can do what it is meant for: it cannot yet. And that a larger model would fit: notebook 04 measures
+# memory.

@@ -5,7 +5,8 @@
 # whether the blend is better than no blend at all. "Sutro" (সূত্র) is thread: we tie two threads together.
 #
 # **Needs** `base` from notebook 01. **Makes** `merged_base`: the winner, which may be "no merge". A recipe whose
-# `merge.method` is `none` has no donors: it says so below, passes over training and exams, and the base goes on.
+# `merge.method` is `none` has no donors: it says so below, the cells that train, blend and examine them have nothing to
+# show, and the base goes on.
 
 # %% [markdown]
 # ### Explanation
@@ -63,8 +64,8 @@ from lekhai_helpers.prepare.model_facts import recorded_facts
 from lekhai_helpers.prepare.preflight import blocks, check_mergeable, pairs_table, preflight_table
 
 pd.set_option("display.max_colwidth", None)  # whole sentences in the tables
-plan_pair = next(iter(settings.merge.pairs.values()), [])
-plan_checks = check_mergeable(*(recorded_facts(name) for name in plan_pair)) if plan_pair else []
+plan_pair = next(iter(settings.merge.pairs.values()))
+plan_checks = check_mergeable(*(recorded_facts(name) for name in plan_pair))
 preflight_table(plan_checks)
 
 # %% [markdown]
@@ -73,14 +74,15 @@ preflight_table(plan_checks)
 # and both are built like Gemma, not like Qwen. Each line below alone is enough to stop.
 
 # %%
-print(*(plan_pair or ["this recipe names no pairs to compare"]), sep="  ×  ")
+print(*plan_pair, sep="  ×  ")
 print(*blocks(plan_checks), sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# All pairs of the recipe at once. Look at "same shapes, other positions": every tensor fits, so the merging tool would
-# not complain, and the result would speak garbage, because the two models count positions to a different base
-# (*rope*, the rotary position code). Like two rulers of the same length, one in inches and one in centimetres.
+# All the pairs worth knowing (`merge.pairs`) at once. Look at "same shapes, other positions": every tensor fits, so the
+# merging tool would not complain, and the result would speak garbage, because the two models count positions to a
+# different base (*rope*, the rotary position code). Like two rulers of the same length, one in inches and one in
+# centimetres.
 
 # %%
 recorded_pairs = pairs_table(settings.merge.pairs)
@@ -124,7 +126,7 @@ parents = [getattr(merging, role) for role in made]
 donors = [donor_facts(*each, base) for each in zip(parents, made.values(), strict=True)]
 own_checks = check_mergeable(*donors) if made else []
 assert not blocks(own_checks), blocks(own_checks)
-preflight_table(own_checks)
+preflight_table(own_checks) if made else None
 
 # %% [markdown]
 # ### Explanation
@@ -139,7 +141,7 @@ from lekhai_helpers.prepare.merge_needs import resources, resources_table, short
 shares = merging.t if made else []
 needs = resources(*donors, machine(), len(shares)) if made else []
 assert not shortages(needs), shortages(needs)
-resources_table(needs)
+resources_table(needs) if made else None
 
 # %% [markdown]
 # ### Key Concepts
@@ -163,7 +165,7 @@ read = {f"{role} donor": AutoTokenizer.from_pretrained(path) for role, path in m
 if made:
     offer = sync.surgery_offer(*read.values(), "structure", "language", "out")
     print(sync.union_sentence(*read.values()), offer, sep="\n")
-sync.sync_table(read, texts["language"].heldout if made else [])
+sync.sync_table(read, texts["language"].heldout) if made else None
 
 # %% [markdown]
 # ### Explanation
@@ -293,7 +295,7 @@ for t, config in configs.items():
 # %%
 table = pd.DataFrame(rows, index=EXAMS).T
 table.index.name = "t"
-table.round(2)
+table.round(2) if made else None
 
 # %% [markdown]
 # ### Explanation
@@ -328,8 +330,9 @@ score = pick(rows, least)
 winner = score.index[0] if made else "no merge"
 chosen, merge_t = candidates[winner], {f"{t:g}": t for t in configs}.get(winner)
 print(f"winner: {winner} ({chosen.title}; licence: {chosen.licence})")
-print(f"out, they do not stop: {sorted(set(table.index) - set(score.index))}")
-(score / score.get(winner, 1) - 1).map("{:+.1%}".format).rename("product of perplexities, against the winner")
+print(f"out, they do not stop: {sorted(set(table.index) - set(score.index)) or 'none'}")
+behind = score / score.get(winner, 1) - 1
+behind.map("{:+.1%}".format).rename("product of perplexities, against the winner") if made else None
 
 # %% [markdown]
 # ### Explanation
@@ -342,8 +345,8 @@ at_least = 0 if winner == "no merge" else least
 wrote = answers.get(winner, [])
 stopped = sync.must_stop(wrote, at_least)
 print(stop_rule)
-print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must")
-print(*(f"\n{one.text}" for one in wrote[:1]))
+if made:
+    print(f"{stopped} of {len(asked)} end by themselves, at least {at_least} must", wrote[0].text, sep="\n\n")
 
 # %% [markdown]
 # ### Explanation
@@ -355,8 +358,8 @@ first = read.get("language donor", last)
 survived = sync.survival(first, last)
 both = (("before", first), ("after", last))
 cost = {name: sync.tokens_per_word(cutter, texts["language"].heldout) for name, cutter in both} if made else {}
-print(survived.sentence, {name: round(value, 3) for name, value in cost.items()})
-survived.table(5)
+print(survived.sentence, *(f"{name}: {value:.3f} tokens a word" for name, value in cost.items()), sep="\n")
+survived.table(5) if made else None
 
 # %% [markdown]
 # ### Key Concepts
@@ -429,7 +432,7 @@ figures
 
 # %% [markdown]
 # ## What this did not show
-# That the winner writes better ads: perplexity is surprise, not quality. And donors made in a few steps from one base
+# That the winner writes better: perplexity is surprise, not quality. And donors made in a few steps from one base
 # differ only a little; the recipe's larger pairs differ more, and may win or lose more clearly. Nor that merging beats
 # training one model on both texts, which we did not try. One run, no interval: a lead of a few percent may be luck, and
 # five answers are few: one more or less that ends may be luck too.

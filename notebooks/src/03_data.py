@@ -34,16 +34,16 @@ print(phase.opening(), f"it learns to write: {words.units}; a sound one is {word
 
 # %% [markdown]
 # ### Explanation
-# The file of examples. To use your own, put it into `data/` and set `OVERRIDES = {"data.file": "my file.csv"}`. Every
-# recipe has a reader for its kind of file (`data.source`); all keep columns they do not know, and drop nothing
-# silently.
+# The file of examples. To use your own, put it into `data/` and set `OVERRIDES = {"data.file": "my file.csv"}`; a data
+# set's name on the Hugging Face hub, `owner/name`, is downloaded. Every recipe has a reader for its kind of file
+# (`data.source`); all keep columns they do not know, and drop nothing silently.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.prepare.dataset import load_table, report
+from lekhai_helpers.prepare.hub_data import examples_path
 
-data = settings.data
-table, problems = load_table(data_file(data.file), data.prompts, data.source, data.contract)
+data, file = settings.data, examples_path(settings.data)
+table, problems = load_table(file, data.prompts, data.source, data.contract)
 print(f"{len(table)} rows, {table['usable'].sum()} usable, {len(problems)} problems")
 
 # %% [markdown]
@@ -56,13 +56,25 @@ report(problems)
 
 # %% [markdown]
 # ### Explanation
+# What became no row at all, file by file and by reason, with one example each: a text that nearly repeats another, or
+# one that is too short to learn from. A repeated text is learned twice as hard as its neighbours, and where one copy
+# lands in the exam, the exam is spoilt. An empty table means that the reader took everything.
+
+# %%
+from lekhai_helpers.prepare.data_figures import left_out_counts
+from lekhai_helpers.prepare.sources.reading import read_source
+
+left_out_counts(read_source(data.source)(file).left_out)
+
+# %% [markdown]
+# ### Explanation
 # Stricter checks: rows that copy each other, and what the recipe's own data has to pass beyond that. For a file of
 # yours they are advice. The same from the terminal, for a spreadsheet: `lekhai data check "my file.csv"`.
 
 # %%
 from lekhai_helpers.prepare.checks import strict_checks
 
-report(strict_checks(table, settings.data.contract))
+report(strict_checks(table, data.contract))
 
 # %% [markdown]
 # ### Explanation
@@ -81,7 +93,7 @@ print(*filter(None, (row["brand"], row["tone"], row["prompt_1"], "\n", row["scri
 # %%
 from lekhai_helpers.prepare.contracts import expected_of, get_contract
 
-contract, expected = get_contract(settings.data.contract), expected_of(row.get("expected", ""))
+contract, expected = get_contract(data.contract), expected_of(row.get("expected", ""))
 print(contract.rule, contract(row["script"], expected), sep="\n")
 
 # %% [markdown]
@@ -94,6 +106,34 @@ for name, spoil in contract.defects.items():
     spoilt = spoil(row["script"])
     found = contract(spoilt[0], expected).problems if spoilt else ["nothing in this text to spoil so"]
     print(f"{name}: {'; '.join(found) or 'the form is kept'}")
+
+# %% [markdown]
+# ### Explanation
+# What the contract counts, over all good answers: this is what the model will take as normal. *answers* is how many
+# have such a thing to count; a yes or no counts as 1 or 0, so its *mean* is a share. Where English explanations are
+# among them, *reading_ease* is Flesch's figure (60 and more is plain English, 90 is read by children) and *grade* the
+# school year that can read them.
+
+# %%
+from lekhai_helpers.prepare.data_figures import counted_facts
+
+counted_facts(table, data.contract).round(2)
+
+# %% [markdown]
+# ### Explanation
+# Which kinds of harm are the requests about? Where a recipe is about safety, its rows are sorted for a first look by
+# words alone, and we ask first how far such a guess can be trusted: on prompts that a person labelled. *precision*: of
+# those it called so, how many were so; *recall*: of those that were so, how many it found; *low* and *high* are the
+# ends of the 95% interval. A word knows topics, not wishes: figures of speech, news and fiction ring, a polite threat
+# does not. The lower these figures, the less any count by category says; the guess never decides about a row.
+
+# %%
+from lekhai_helpers.core.recipe import data_file
+from lekhai_helpers.prepare.safety_categories import load_labelled, measure
+
+trust = measure(load_labelled(data_file(data.labelled))) if data.labelled else None
+print("labelled prompts:", data.labelled or "none in this recipe, so nothing is guessed by words")
+trust if trust is None else trust.set_index("category").round(2)
 
 # %% [markdown]
 # ### Explanation
@@ -113,10 +153,12 @@ data_overview(table, words)
 # for one answer, or the turns of one conversation, stay together, or the model could have read the answer to its exam.
 
 # %%
+from lekhai_helpers.prepare.data_figures import split_shares
 from lekhai_helpers.prepare.dataset import split
 
-table["split"] = split(table, settings.data.validation_share, settings.data.test_share, settings.seed)
-table["split"].value_counts()
+table["split"] = split(table, data.validation_share, data.test_share, settings.seed)
+print(f"asked for: {data.validation_share:.1%} and {data.test_share:.1%} held out; seed {settings.seed}")
+split_shares(table).round(3)
 
 # %% [markdown]
 # ### Key Concepts
@@ -132,7 +174,7 @@ table["split"].value_counts()
 # `data.max_seconds` are kept out of the examples. They stay in the file and in the split.
 
 # %%
-lasts, longest_taught = table["duration_seconds"].fillna(0), settings.data.max_seconds
+lasts, longest_taught = table["duration_seconds"].fillna(0), data.max_seconds
 taught = table[lasts <= longest_taught] if longest_taught else table
 print(f"{len(taught)} of {len(table)} rows are taught; limit in seconds: {longest_taught or 'none'}")
 
@@ -145,7 +187,7 @@ print(f"{len(taught)} of {len(table)} rows are taught; limit in seconds: {longes
 # %%
 from lekhai_helpers.prepare.dataset import to_examples
 
-examples = to_examples(taught, settings.data.prompts, settings.system_prompt)
+examples = to_examples(taught, data.prompts, settings.system_prompt)
 train = [example for example in examples if example["split"] == "train"]
 print(f"{len(examples)} examples, {len(train)} of them to learn from")
 train[0]
@@ -300,8 +342,20 @@ folder = save(examples, table, phase.folder / "dataset")
 save_max_length(folder, max_length, longest, left_out)
 figures = {"rows": len(table), "usable": int(table["usable"].sum()), "examples": len(examples)}
 figures |= {"train_examples": len(train), "longest_tokens": longest, "max_length": max_length}
-manifest = phase.finish({"dataset": folder}, figures | {"left_out": left_out})
 figures
+
+# %% [markdown]
+# ### Explanation
+# The same examples for other programs, in the two forms most of them read: `messages`, one conversation a line, and
+# `text`, the conversation as this model's template writes it, marks and all. Then the manifest.
+
+# %%
+from lekhai_helpers.prepare.chat_jsonl import write_chat_jsonl
+
+for path in write_chat_jsonl(examples, folder / "chat", tokenizer):
+    lines = path.read_text(encoding="utf-8").count("\n")
+    print(f"{path.relative_to(phase.folder)}: {lines} lines")
+manifest = phase.finish({"dataset": folder}, figures | {"left_out": left_out})
 
 # %% [markdown]
 # ## What this did not show

@@ -86,17 +86,17 @@ sixteen = {"weights_mb": weights_mb(model) if roomy else needed}
 
 # %% [markdown]
 # ### Explanation
-# We let it read some scripts, to compare with the 4-bit copy afterwards: how surprised is it? And only after it has
-# worked do we weigh the program again, because a model is drawn into memory page by page as it is used. What was not
-# loaded says so, with what it would have needed.
+# We let it read some of our answers, to compare with the 4-bit copy afterwards: how surprised is it? And only after it
+# has worked do we weigh the program again, because a model is drawn into memory page by page as it is used. What was
+# not loaded says so, with what it would have needed.
 
 # %%
 from lekhai_helpers.learn.model import perplexity
 from lekhai_helpers.prepare.dataset import load_examples
 
-scripts = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
+answers = [example["completion"][0]["content"] for example in load_examples(phase.require("dataset"), "validation")]
 if roomy:
-    sixteen["perplexity"] = perplexity(model, tokenizer, scripts)
+    sixteen["perplexity"] = perplexity(model, tokenizer, answers)
     sixteen["program_grew_mb"] = device_memory_mb() - before
     del model
     release_memory()
@@ -111,7 +111,7 @@ else:
 # %%
 before = device_memory_mb()
 model, tokenizer = load_model(base.path, settings, four_bit=True)
-four = {"weights_mb": weights_mb(model), "perplexity": perplexity(model, tokenizer, scripts)}
+four = {"weights_mb": weights_mb(model), "perplexity": perplexity(model, tokenizer, answers)}
 four["program_grew_mb"] = device_memory_mb() - before
 
 # %% [markdown]
@@ -191,7 +191,7 @@ per_module.to_frame()
 # A last look: do numbers flow forwards and backwards through the 4-bit model into the strips? One step on one example.
 
 # %%
-text = tokenizer(scripts[0], return_tensors="pt").to(model.device)
+text = tokenizer(answers[0], return_tensors="pt").to(model.device)
 loss = model(**text, labels=text["input_ids"]).loss
 loss.backward()
 touched = sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters() if p.requires_grad)

@@ -119,6 +119,18 @@ shown_figures(figures, words)
 
 # %% [markdown]
 # ### Explanation
+# The same by group: what a group is, the recipe says, for instance a kind of request or a subject. A model may do well
+# at one kind and fail at another, and the mean of both tells neither. Read the intervals in brackets: a group has few
+# texts.
+
+# %%
+from lekhai_helpers.measure.by_group import by_group
+
+print(f"{words.many}, by {words.group}")
+by_group({"before training": rows})
+
+# %% [markdown]
+# ### Explanation
 # What is wrong with them, counted.
 
 # %%
@@ -127,6 +139,22 @@ import pandas as pd
 from lekhai_helpers.measure.evaluation import problem_counts
 
 pd.Series(problem_counts(rows), name="texts", dtype="int").sort_values(ascending=False).to_frame()
+
+# %% [markdown]
+# ### Explanation
+# Some questions have **one right answer**: a label, a tool call. Where the recipe has such, they are asked here without
+# dice, all of them, also those put aside for the last exam: nothing is trained or chosen by them, so they stay
+# unseen. Notebook 07 asks the tuned model the same.
+
+# %%
+from functools import partial
+
+from lekhai_helpers.measure.right_answers import accuracy, answer_right, record_right, right_briefs
+
+asked = right_briefs(settings)
+right = answer_right(partial(model_writer, model, tokenizer), asked, settings)
+record_right(phase.ledger, "merged", right, asked, settings)
+print(accuracy("before training", right, asked, settings).sentence if right else "no such question in this recipe")
 
 # %% [markdown]
 # ### Explanation
@@ -160,7 +188,7 @@ shown.head(12)
 from lekhai_helpers.core.run_folder import write_json
 
 assert len(rows) == len(briefs) * len(settings.evaluation.baseline_seeds)
-baseline = write_json(phase.folder / "baseline.json", {"merged": rows, "base": base_rows})
+baseline = write_json(phase.folder / "baseline.json", {"merged": rows, "base": base_rows, "right": right})
 manifest = phase.finish({"baseline": baseline}, {"merged": figures, "base": base_figures})
 
 # %% [markdown]

@@ -182,7 +182,7 @@ training_curves(phase.ledger.metrics("06_fine_tuning"))
 # or two is luck; notebook 07 counts again, with more.
 
 # %%
-print(result.overfitting)
+print("WARNING:" if result.overfits else "ok:", result.overfitting)
 print(*(f"step {step}: {share:.0%} of {len(asked)} answers valid" for step, share in result.valid_answers), sep="\n")
 print(f"kept: step {result.kept_step} of {result.planned}; validation loss minus training loss there: ", end="")
 print(f"{result.validation_gap:+.2f}; validation loss before the first step: {result.validation_before:.2f}")
@@ -281,6 +281,7 @@ lora_comparison(table(variants), words)
 # %%
 figures = {"train_loss": result.train_loss[-1][1], "lowest_validation_loss": min(v for _, v in result.validation_loss)}
 figures |= {"kept_step": result.kept_step, "steps": result.steps, "overfitting": result.overfitting}
+figures |= {"overfits": result.overfits}
 figures |= {"valid_answers": result.valid_answers, "validation_gap": round(result.validation_gap, 4)}
 figures |= {"validation_loss_before": round(result.validation_before, 4)}
 figures |= {"seconds": result.seconds, "tokens_per_second": result.tokens_per_second, "copied": copied}

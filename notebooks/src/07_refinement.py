@@ -7,7 +7,8 @@
 # Then two questions more: can the form be *guaranteed*, and at what price? And does the model listen to a tone that is
 # asked for? A recipe without a grammar, or without tones, passes over that part with a sentence.
 #
-# **Needs** `sft_adapter` from notebook 06 and `baseline` from notebook 05. **Makes** `refinement`: the comparison.
+# **Needs** `sft_adapter` from notebook 06, `baseline` from notebook 05 and `dataset` from notebook 03. **Makes**
+# `refinement`: the comparison.
 
 # %% [markdown]
 # ### Explanation
@@ -33,7 +34,7 @@ from lekhai_helpers.prepare.contracts import get_contract, words_of
 phase = open_phase("07_refinement", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
 base, adapter = load_pointer(phase.require("merged_base")), phase.require("sft_adapter")
-before = json.loads(phase.require("baseline").read_text())["merged"]
+baseline = json.loads(phase.require("baseline").read_text())
 contract, words = get_contract(settings.data.contract), words_of(settings)
 print(phase.opening(), f"it writes: {words.units}; a sound one is {words.one}", sep="\n")
 
@@ -65,11 +66,12 @@ figures = summarize_stage(phase.ledger, "sft", after)
 
 # %% [markdown]
 # ### Explanation
-# The first brief before fine-tuning, the first 500 characters as the model wrote them.
+# The first brief before fine-tuning (the answers of notebook 05), the first 500 characters as the model wrote them.
 
 # %%
 import pandas as pd
 
+before = baseline["merged"]
 pd.set_option("display.max_colwidth", 120)
 print("BEFORE", before[0]["text"][:500], sep="\n")
 
@@ -79,8 +81,10 @@ print("BEFORE", before[0]["text"][:500], sep="\n")
 # one, else as it was written. A table can be drawn and still break the contract: the lines above say how.
 
 # %%
+from lekhai_helpers.core.notebook import readable
+
 print("AFTER", *(after[0]["problems"] or ["the contract is kept"]), sep="\n")
-contract.show(after[0]["text"])
+readable(contract.show(after[0]["text"]))
 
 # %% [markdown]
 # ### Explanation
@@ -155,6 +159,95 @@ exhibits = worst(after, briefs, n=5, contract=contract.name)
 gallery_html(exhibits, settings.language)
 
 # %% [markdown]
+# ### Explanation
+# By group: where did training help, and where not? *n of m* with its interval; groups are small.
+
+# %%
+from lekhai_helpers.measure.by_group import by_group, mean_facts
+
+sides = {"before": before, "after": after}
+by_group(sides)
+
+# %% [markdown]
+# ### Explanation
+# And what the contract counted on the way, as means: words, and whatever else it knows of such texts. Where English
+# explanations are asked for, *reading_ease* says how easily they read (Flesch: 60 and more is plain English) and
+# *grade* for which school year. A text without such a thing is not in the mean, so look at how many texts had it.
+
+# %%
+mean_facts(sides).round(2)
+
+# %% [markdown]
+# ## Side by side
+#
+# ### Explanation
+# The same question, both answers, next to each other: the oldest test of all is to read. Every pair is stored in
+# `side_by_side.csv`, with the tokens and the seconds each answer took.
+
+# %%
+from lekhai_helpers.core.run_folder import write_text
+from lekhai_helpers.measure.side_by_side import cost as answer_cost
+from lekhai_helpers.measure.side_by_side import side_by_side
+
+beside = side_by_side(phase.ledger.responses(), "merged", "sft").rename(columns={"industry": words.group})
+write_text(phase.folder / "side_by_side.csv", beside.to_csv(index=False, lineterminator="\n"))
+print(f"{len(beside)} pairs of answers stored")
+beside.groupby(words.group).head(1).drop(columns=["brief_id", "seed"])
+
+# %% [markdown]
+# ### Explanation
+# What an answer costs: how long it is and how long it took. Answers are written many at a time, so these seconds are
+# an answer's share of its batch, not what one person would wait; notebook 12 measures that, on the finished file. A
+# model that learned to stop costs less, whatever it says.
+
+# %%
+answer_cost(phase.ledger.responses(), ("merged", "sft")).round(2)
+
+# %% [markdown]
+# ## Right or wrong
+#
+# ### Explanation
+# The questions with one right answer, asked of the tuned model as notebook 05 asked them before. The share that is
+# right, with its interval, and the difference on the same questions. Form and truth are two things: an answer can keep
+# the contract and be wrong.
+
+# %%
+from functools import partial
+
+from lekhai_helpers.measure.right_answers import answer_right, compare_right, in_words, record_right, right_briefs
+
+asked = right_briefs(settings)
+right = answer_right(partial(model_writer, model, tokenizer), asked, settings)
+record_right(phase.ledger, "sft", right, asked, settings)
+rightness = compare_right(baseline["right"], right, asked, settings)
+print(in_words(rightness))
+
+# %% [markdown]
+# ## Whose voice?
+#
+# ### Explanation
+# Where the answers are to have one person's voice, a **style test** asks a small classifier three things, on writing it
+# was not taught by: does it know the writer from the untrained model at all; does the tuned model stand nearer to the
+# writer; can the two models be told apart? It is shown common words, marks and their order, and a star for every
+# other word, so that topics cannot help. Guessing gives 50%.
+
+# %%
+from lekhai_helpers.measure.voice import voice_test
+from lekhai_helpers.prepare.dataset import load_rows
+
+voice = voice_test(load_rows(phase.require("dataset")), before, after, settings)
+print(voice["sentence"])
+
+# %% [markdown]
+# ### Key Concepts
+# **Accuracy:** the share of right answers, for questions that have one. **Style test:** can a classifier tell whose
+# text this is, when it cannot go by the topic?
+#
+# *Interview question:* A classifier tells base and tuned apart nine times in ten. Has the model found the writer's
+# voice? *A good answer:* not shown. Shorter texts or a broken form would be told apart as well; so I ask besides
+# whether the tuned texts stand nearer to texts of the writer that no model was trained on.
+
+# %% [markdown]
 # ## A form that cannot break
 #
 # ### Key Concepts
@@ -213,7 +306,7 @@ ways = {"free": [row for row in after if row["seed"] == seed], "held to the gram
 table = pd.DataFrame({way: text_figures(rows, contract.name) for way, rows in ways.items()})
 if held:
     table.loc["perplexity"] = [text_perplexity(model, tokenizer, rows, settings, briefs) for rows in ways.values()]
-table
+table if held else None
 
 # %% [markdown]
 # ### Explanation
@@ -227,7 +320,7 @@ table
 cost = bill.figures() if held else {}
 for metric, value in cost.items():
     phase.ledger.summarize("sft+grammar", metric, value, n=bill.tokens)
-pd.Series(cost, dtype="float").to_frame("the price of the grammar")
+pd.Series(cost, dtype="float").to_frame("the price of the grammar") if held else None
 
 # %% [markdown]
 # ### Explanation
@@ -237,7 +330,7 @@ pd.Series(cost, dtype="float").to_frame("the price of the grammar")
 # %%
 shown = exhibits[0].brief_id if exhibits else briefs[0].id
 text = next((row["text"] for row in held if row["brief_id"] == shown), None)
-contract.show(text) if text else None
+readable(contract.show(text)) if text else None
 
 # %% [markdown]
 # ## Does it listen to the tone?
@@ -255,7 +348,7 @@ tones = settings.evaluation.tones
 tone_rows = write_tones(writer, briefs[:6], tones, settings) if tones else []
 print(f"tones: {' / '.join(tones) or 'none in this recipe, so no tone test is made'}")
 apart = pd.DataFrame(distances(tone_rows), columns=["brief_id", "between", "within"])
-apart.set_index("brief_id").round(3)
+apart.set_index("brief_id").round(3) if tones else None
 
 # %% [markdown]
 # ### Explanation
@@ -313,8 +406,9 @@ assert all(row["ok"] and row["stopped"] for row in held if row["stopped"] or mus
 from lekhai_helpers.core.run_folder import write_json
 
 texts = {"sft": after, "sft+grammar": held, "tones": tone_rows}
-sides = table.astype(object).where(table.notna(), None).to_dict()
-found = {"difference": difference, "tone": tone, "grammar": cost | sides}
+held_sides = table.astype(object).where(table.notna(), None).to_dict()
+found = {"difference": difference, "tone": tone, "grammar": cost | held_sides}
+found |= {"right": rightness, "voice": voice}
 refinement = write_json(phase.folder / "refinement.json", texts | found)
 manifest = phase.finish({"refinement": refinement}, {"sft": figures, "sft+grammar": held_figures} | found)
 

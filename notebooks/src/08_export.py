@@ -49,13 +49,12 @@ print(form.sentence)
 # 4 bits, which is enough to export from.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.learn.model import generate, load_model, release_memory
 from lekhai_helpers.measure.evaluation import brief_messages
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.prepare.dataset import briefs_of
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), 4)[: form.prompts]
-prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
+briefs = briefs_of(settings)[: min(4, form.prompts)]
+prompts = [brief_messages(brief, settings) for brief in briefs]
 shorter = {"temperature": 0.0, "max_new_tokens": min(96, settings.decoding.max_new_tokens)}
 greedy = settings.decoding.model_copy(update=shorter)
 four_bit, exact = form.bits == 0 and settings.model.device == "cuda", form.bits == 32
@@ -184,7 +183,7 @@ survival_table(survival).round(3)
 # ### Explanation
 # For programs that load 4-bit weights themselves (bitsandbytes), the merged model is also written in that form, loaded
 # again and compared: with itself before the saving (that must be nothing) and with 16 bits (the price of rounding), on
-# scripts of the test part, which nothing was trained or chosen on. It holds if its predictions are at most 0.1 nats
+# texts of the test part, which nothing was trained or chosen on. It holds if its predictions are at most 0.1 nats
 # away, the rule by which notebook 12 judges its files.
 
 # %%
@@ -192,8 +191,8 @@ from lekhai_helpers.ship.four_bit import save_4bit
 from lekhai_helpers.ship.scoring import distinct_scripts
 
 unseen = distinct_scripts(load_examples(phase.require("dataset"), "test"), limit=8)
-scripts = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for row in unseen]
-four = save_4bit(folder / "merged", phase.folder / "model-4bit", scripts)
+texts = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for row in unseen]
+four = save_4bit(folder / "merged", phase.folder / "model-4bit", texts)
 print(four.sentence)
 figures["four_bit"] = four.sentence
 
@@ -218,7 +217,7 @@ print(card)
 # %% [markdown]
 # ### Explanation
 # What an upload to the Hugging Face hub would send: no state of the training, and no text that looks like a secret.
-# This is a dry run: nothing leaves this machine. To upload, give `OVERRIDES = {"export.hub_id": "your-name/lekhai"}`
+# This is a dry run: nothing leaves this machine. To upload, give `OVERRIDES = {"export.hub_id": "your-name/a-name"}`
 # and set `SEND = True` below, with your token in the environment; `lekhai export --push` does the same.
 
 # %%

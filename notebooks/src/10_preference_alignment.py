@@ -85,11 +85,12 @@ model, tokenizer = load_model(base.path, settings, adapter=adapter)
 
 # %% [markdown]
 # ### Explanation
-# The pairs. The better side is always an answer from the training rows. The worse side is mostly what the model itself
-# writes for the same brief today; a few are the good answer with one planted defect. Both sides must have about as many
-# tokens: a sample that is too long is cut at the end of the line that comes nearest, one that does not fit is drawn
-# once more, and what still does not fit is left out and counted. For KTO, a curator's file of thumbs takes the place of
-# the pairs.
+# The pairs. The better side is always an answer from the training rows. The worse side is a rejected answer where the
+# data brings one, else mostly what the model itself writes for the same brief today; a few are the good answer with one
+# planted defect. Both sides must have about as many tokens: a sample that is too long is cut at the end of the line
+# that comes nearest, one that does not fit is drawn once more, and what still does not fit is left out and counted.
+# Only a loss that counts per token (`dpo.loss: sigmoid_norm`) may take sides of unequal length. For KTO, a curator's
+# file of thumbs takes the place of the pairs.
 
 # %%
 from lekhai_helpers.core.recipe import data_file
@@ -114,6 +115,7 @@ print(*(one.shown() for one in (material[0], material[-1])), sep="\n" + "=" * 60
 # The check. The cell stops where the two sides of a pair are the same, where they differ by more than a fifth in
 # tokens, where a pair stands twice, or where a side would be cut: a side without its end teaches never to stop. From 8
 # pairs on it also stops where the worse sides are longer, or shorter, by more than a tenth on average (*mean_gap*).
+# Lengths may differ where the loss counts per token, for there length by itself earns nothing.
 # What passes is written to a file, each line with its source and the training row it came from.
 
 # %%
@@ -122,16 +124,16 @@ import pandas as pd
 from lekhai_helpers.learn.pairs import length_figures, save_rows
 from lekhai_helpers.learn.preference import check_material
 
-checked = check_material(material, tokenizer, max_length)
+checked = check_material(material, tokenizer, max_length, settings.dpo.loss)
 save_rows(material, phase.folder / "pairs.jsonl")
 print(f"left out: {dict(left_out) or 'none'}", length_figures(checked), sep="\n")
 pd.DataFrame(checked)["source"].value_counts().to_frame("rows")
 
 # %% [markdown]
 # ### Explanation
-# The lengths, drawn. All points must lie in the grey band, and about as many above the line as below it. If most lay on
-# one side, "longer is better" or "shorter is better" could be all there is to learn. (Thumbs have no second side; for
-# them the table is shown.)
+# The lengths, drawn. Unless the loss counts per token, all points must lie in the grey band, and about as many above
+# the line as below it. If most lay on one side, "longer is better" or "shorter is better" could be all there is to
+# learn. (Thumbs have no second side; for them the table is shown.)
 
 # %%
 from lekhai_helpers.core.plots import pair_lengths

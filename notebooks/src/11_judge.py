@@ -504,6 +504,18 @@ pd.concat({name: both_stages(rows) for name, rows in verdicts.items()}, names=["
 
 # %% [markdown]
 # ### Explanation
+# The marks read as in G-Eval, tuned against base, go into the ledger beside AQI and Delta-AQI: each mean with its
+# interval, and the difference on the same briefs. Where no judge gave probabilities there is none to write.
+
+# %%
+from lekhai_helpers.measure.geval import record_geval
+
+told_by = {n: record_geval(phase.ledger, n, rows, (before, kept), settings.seed) for n, rows in verdicts.items()}
+for name, sentences in told_by.items():
+    print(f"{name}:", *(sentences or ["no mark was read as in G-Eval"]), sep="\n  ")
+
+# %% [markdown]
+# ### Explanation
 # The check: every text of the kept stage was counted, every judge that gave marks was audited before, every verdict has
 # one of the three states, and the identity of the two formulas holds.
 
@@ -533,8 +545,24 @@ own_rows = verdicts[leader]
 figures = {"counted": by_stage.round(4).to_dict(), "judge": leader, "trusted": audits[leader].passed}
 figures |= {"scored": sum(row["status"] == "scored" for row in own_rows), "asked": len(own_rows)}
 figures |= {"audits": {name: found.sentence for name, found in audits.items()}, "comparisons": told}
-figures |= {"needs_data": needs, "agreement": records(agreement), "aqi": [*change["sentence"], sentence]}
-manifest = phase.finish({"judgement": write_json(phase.folder / "judgement.json", figures)}, figures)
+figures |= {"g_eval": {name: found for name, found in told_by.items() if found}}
+figures |= {"needs_data": needs, "groups": len(set(groups.values())), "agreement": records(agreement)}
+figures |= {"aqi": [*change["sentence"], sentence]}
+judgement = write_json(phase.folder / "judgement.json", figures)
+
+# %% [markdown]
+# ### Explanation
+# The **executive summary** for whoever decides and reads no notebook: what was found in the whole chain so far, and
+# what follows. Rules made it from the figures, each from one; what was not measured gives no advice. The same stands at
+# the head of the report, with notebook 12's findings added.
+
+# %%
+from lekhai_helpers.measure.recommendations import executive_summary, in_lines
+from lekhai_helpers.measure.report import gather_figures
+
+summary = executive_summary(gather_figures(phase.run, {"11_judge": figures}), phase.ledger.aqi(), words)
+print(*in_lines(summary), sep="\n")
+manifest = phase.finish({"judgement": judgement}, figures)
 
 # %% [markdown]
 # ## What this did not show

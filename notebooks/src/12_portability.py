@@ -19,22 +19,23 @@ OVERRIDES = {}  # single settings, for example {"sft.max_steps": 90}
 
 # %% [markdown]
 # ### Explanation
-# We open the run and pick up the kept model.
+# We open the run and pick up the kept model, and say what it writes and what its contract calls sound.
 
 # %%
 from lekhai_helpers.core.run_folder import open_phase
 from lekhai_helpers.prepare.bases import load_pointer
+from lekhai_helpers.prepare.contracts import words_of
 
 phase = open_phase("12_portability", RECIPE, PROFILE, RUN, OVERRIDES)
 settings = phase.settings
-kept = load_pointer(phase.require("kept_model"))
-print(phase.opening(), kept.sentence, sep="\n")
+kept, words = load_pointer(phase.require("kept_model")), words_of(settings)
+print(phase.opening(), kept.sentence, f"It writes {words.units}; counted are {words.many}.", sep="\n")
 
 # %% [markdown]
 # ### Explanation
 # Will it fit, before anything is written? The size of a file follows from the shapes of the model and the bits of each
 # kind, and what it takes while it runs from the file, the *KV cache* (the notes it keeps on the text so far) and some
-# room to work. This estimate is for the models our recipe names, each with 4,096 tokens of text.
+# room to work. This estimate is for the embedded base and four others of common sizes, each with 4,096 tokens of text.
 
 # %%
 from lekhai_helpers.ship.fit import fit_table, published_check, recipe_bases
@@ -50,8 +51,8 @@ published_check()
 
 # %% [markdown]
 # ### Explanation
-# What the files will be held against: scripts that nothing was trained or chosen on. That is the *test* part of the
-# data, since the validation part chose the checkpoint. Each script counts once, in one wording of its request.
+# What the files will be held against: texts that nothing was trained or chosen on. That is the *test* part of the data,
+# since the validation part chose the checkpoint. Each text counts once, in one wording of its request.
 
 # %%
 from transformers import AutoTokenizer
@@ -62,7 +63,7 @@ from lekhai_helpers.ship.scoring import distinct_scripts, kept_mb, passages, sco
 tokenizer = AutoTokenizer.from_pretrained(kept.path)
 unseen = distinct_scripts(load_examples(phase.require("dataset"), "test"), limit=12)
 texts = passages(tokenizer, unseen)
-print(f"{len(texts)} scripts, {sum(len(text.ids) - text.start for text in texts)} tokens")
+print(f"{len(texts)} {words.units}, {sum(len(text.ids) - text.start for text in texts)} tokens")
 
 # %% [markdown]
 # ### Explanation
@@ -135,13 +136,12 @@ for kind, path in files.items():
 # fairest exam.
 
 # %%
-from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.measure.evaluation import brief_messages
-from lekhai_helpers.prepare.dataset import load_briefs
+from lekhai_helpers.prepare.dataset import briefs_of
 from lekhai_helpers.ship.llama_server import LlamaServer
 
-briefs = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit, part="heldout")
-prompts = [brief_messages(brief.prompt, settings) for brief in briefs]
+briefs = briefs_of(settings, "heldout")
+prompts = [brief_messages(brief, settings) for brief in briefs]
 
 # %% [markdown]
 # ### Explanation
@@ -174,10 +174,10 @@ examined = [examine(kind) for kind in files]
 
 # %% [markdown]
 # ### Explanation
-# *valid_share* is the share of valid tables among *texts*, and it decides; *low* and *high* are its 95% interval. A
-# server that writes several texts at once does not write the same ones twice, so a second exam may differ by a table or
-# so. *tokens_per_second* adds up texts written side by side, so one reader waits longer than it suggests.
-# *load_seconds* is the start.
+# *valid_share* is the share of *texts* that keep the contract, and it decides; *low* and *high* are its 95% interval. A
+# server that writes several texts at once does not write the same ones twice, so a second exam may differ by one or so.
+# *tokens_per_second* adds up texts written side by side, so one reader waits longer than it suggests. *load_seconds* is
+# the start.
 
 # %%
 import pandas as pd
@@ -198,16 +198,15 @@ pd.DataFrame(table).set_index("file")
 # ### Explanation
 # Is every file the same model? For twenty prompts, Hugging Face and each file must give the same text and the same
 # token numbers, with one start mark and an end that all know; the Modelfile (for Ollama) the same text and end. On the
-# unseen scripts the 16-bit file must find the same tokens as likely as Hugging Face does. And every file must end its
-# answers where Hugging Face ends them, asked on four prompts, and keep its share of valid tables.
+# unseen texts the 16-bit file must find the same tokens as likely as Hugging Face does. And every file must end its
+# answers where Hugging Face ends them, asked on four prompts, and keep its share of texts that keep the contract.
 
 # %%
 from lekhai_helpers.ship.ollama_template import write_modelfile
 from lekhai_helpers.ship.parity import parity_gate
 
 modelfile = write_modelfile(folder, files["f16"].name, settings, tokenizer.chat_template)
-every = load_briefs(data_file(settings.evaluation.briefs), part=None)[:20]
-asked = [brief_messages(brief.prompt, settings) for brief in every]
+asked = [brief_messages(brief, settings) for brief in briefs_of(settings, None)[:20]]
 shares = {found["kind"]: row["valid_share"] for found, row in zip(examined, table, strict=True)}
 gate = parity_gate(kept.path, files, settings, asked, unseen, modelfile, greedy=4, shares=shares)
 
@@ -222,9 +221,9 @@ gate.table()[["file", "passed", "found", "cause"]]
 
 # %% [markdown]
 # ### Explanation
-# What rounding costs. *perplexity*: how surprised a file is by scripts it never saw (lower is better). *distance*: KL
-# divergence from the 16-bit file; *distance_low* and *distance_high* are its 95% interval, other *scripts* drawn.
-# *same_next*: where both find the same next token likeliest.
+# What rounding costs. *perplexity*: how surprised a file is by texts it never saw (lower is better). *distance*: KL
+# divergence from the 16-bit file; *distance_low* and *distance_high* are its 95% interval, other texts (*scripts*)
+# drawn. *same_next*: where both find the same next token likeliest.
 #
 # A smaller file can have the *lower* perplexity. That does not make it better: on a few texts the sum may fall by
 # chance, and rounding flattens predictions, which helps wherever the model was too sure of the wrong token. Such gains
@@ -245,10 +244,10 @@ quality[["greedy_equal", "stopped_share", "valid_share", "passed"]]
 
 # %% [markdown]
 # ### Explanation
-# The recommendation, by rule: the smallest file that the gate passed, whose share of valid tables is at most 10
+# The recommendation, by rule: the smallest file that the gate passed, whose share of sound texts is at most 10
 # percentage points below the 16-bit file's, and whose predictions are at most 0.1 nats from it. A small file can ruin a
 # small model without any tool saying so, which is why these decide and not the size. The sentence says which of them
-# did, and where an interval holds the limit, "on the edge": other scripts might have turned it.
+# did, and where an interval holds the limit, "on the edge": other texts might have turned it.
 
 # %%
 from lekhai_helpers.ship.choice import recommend
@@ -256,7 +255,7 @@ from lekhai_helpers.ship.choice import recommend
 measured = {row["file"]: row for row in gate.rows}
 names = ("distance", "distance_low", "distance_high", "passed")
 table = [row | {name: measured[row["file"]][name] for name in names} for row in table]
-recommended = recommend(table)
+recommended = recommend(table, many=words.many)
 print(f"recommended: {recommended['file']}, {recommended['size_mb']} MB: {recommended['why']}")
 
 # %% [markdown]
@@ -281,7 +280,7 @@ print(*(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}"
 # %%
 from lekhai_helpers.core.plots import quality_size_speed
 
-quality_size_speed(pd.DataFrame(table), recommended["file"])
+quality_size_speed(pd.DataFrame(table), recommended["file"], words)
 
 # %% [markdown]
 # ### Explanation
@@ -295,11 +294,32 @@ footprint = footprint_table(list(files.values()))
 footprint.T
 
 # %% [markdown]
+# ### Explanation
+# And how long does somebody wait who asks the recommended file for just what it was made for? One question after the
+# other, streamed as in an app: the *first token* (from then on one reads along) with the whole prompt read anew, the
+# same where the system text was read before, and the *whole answer*. The median is the usual wait; the 95th percentile
+# the wait of the one in twenty who waits longest. A recipe may set a goal (`serving.latency_goal_ms`).
+
+# %%
+from lekhai_helpers.ship.latency import measure_latency
+
+latency = measure_latency(folder / recommended["file"], prompts, settings)
+latency.table()
+
+# %% [markdown]
+# ### Explanation
+# In words, with the machine: on another one all of these are others. The first token waits for the prompt to be read,
+# so it grows with the length of the system text; the whole answer grows with what is written.
+
+# %%
+print(f"prompts of up to {latency.prompt_tokens} tokens.", latency.sentence)
+
+# %% [markdown]
 # ## A lesson: the smallest file, and what mends it
 #
 # ### Explanation
-# The smallest kind loses most. A base like ours, fine-tuned for a short while, once came out of its smallest file
-# writing nothing but pipes, and no tool had complained. Did that happen here?
+# The smallest kind loses most. A base like ours, fine-tuned on tables for a short while, once came out of its smallest
+# file writing nothing but their strokes, and no tool had complained. Did that happen here?
 
 # %%
 from lekhai_helpers.ship.choice import mending_verdict, only_marks
@@ -311,7 +331,7 @@ for found in examined:
 # %% [markdown]
 # ### Explanation
 # Two remedies cost nothing but a few MB: the importance matrix, and keeping sensitive parts larger (the attention, and
-# the way back from the wide layer). Each is written anew and held against the 16-bit file on the same scripts. A third,
+# the way back from the wide layer). Each is written anew and held against the 16-bit file on the same texts. A third,
 # gentler training (fewer steps, smaller changes), was not tried here.
 
 # %%
@@ -347,7 +367,7 @@ print(mending_verdict(lesson[-1], lesson[:-1]))
 
 # %% [markdown]
 # ### Explanation
-# And does the nearest trial write better scripts? It takes the exam as well, and stands beside those who took it above.
+# And does the nearest trial write better? It takes the exam as well, and stands beside those who took it above.
 
 # %%
 best = min(lesson[:-1], key=lambda row: row["distance"])["trial"]
@@ -356,7 +376,7 @@ exams = {best: examine("mended")["rows"]}
 del files["mended"]
 exams |= {f"{found['kind']}, first exam": found["rows"] for found in examined if found["kind"] in (smallest, larger)}
 for name, answers in exams.items():
-    print(f"{name}: {sum(row['ok'] for row in answers)} of {len(answers)} valid tables")
+    print(f"{name}: {sum(row['ok'] for row in answers)} of {len(answers)} {words.many}")
 shutil.rmtree(trials)
 
 # %% [markdown]
@@ -370,7 +390,8 @@ from lekhai_helpers.measure import comparisons
 from lekhai_helpers.measure.counting import counted_table
 
 written = [{"stage": f"gguf-{found['kind']}"} | row for found in examined for row in found["rows"]]
-against = comparisons.differences(counted_table(written, briefs), "gguf-f16", seed=settings.seed)
+counts = counted_table(written, briefs, settings.data.contract)
+against = comparisons.differences(counts, "gguf-f16", seed=settings.seed)
 told = [comparisons.in_words(against), *(one.sentence for one in against)]
 print(*told, sep="\n")
 
@@ -382,14 +403,14 @@ print(*told, sep="\n")
 # is not its parent.)
 
 # %%
-common = load_briefs(data_file(settings.evaluation.briefs), settings.evaluation.limit)
+common = briefs_of(settings)
 seeds = settings.evaluation.baseline_seeds[:2]
 with LlamaServer(folder / recommended["file"], context=settings.model.max_seq_length, slots=slots) as server:
     small = write_scripts(server.writer(settings.decoding), common, settings, seeds)
     sample = server.chat(prompts[0], settings.decoding)
 kept_by_it = summarize_stage(phase.ledger, "quantized", small)
 development = f"{kept_by_it['valid_tables']:.0%} of {kept_by_it['texts']}"
-print(f"valid tables on the development briefs: {development}")
+print(f"{words.many} on the development briefs: {development}")
 
 # %% [markdown]
 # ### Explanation
@@ -398,7 +419,7 @@ print(f"valid tables on the development briefs: {development}")
 # %%
 responses = phase.ledger.responses()
 shared = responses["brief_id"].isin([brief.id for brief in common]) & (responses["stage"] != "sft+grammar")
-counts = counted_table(responses[shared], common)
+counts = counted_table(responses[shared], common, settings.data.contract)
 family = comparisons.differences(counts, "quantized", seed=settings.seed)
 print(comparisons.in_words(family), *(one.sentence for one in family), sep="\n")
 counts.pivot_table(index="criterion", columns="stage", values="score", sort=False).round(2)
@@ -406,7 +427,7 @@ counts.pivot_table(index="criterion", columns="stage", values="score", sort=Fals
 # %% [markdown]
 # ### Explanation
 # Marks beside the counts: those of the judges of notebook 11 that can grade many texts, the first one (its yardstick is
-# the scripts the model learned from) and the one you configured. Each is asked only if it passed its audit in this run;
+# the texts the model learned from) and the one you configured. Each is asked only if it passed its audit in this run;
 # the database knows.
 
 # %%
@@ -415,7 +436,7 @@ from lekhai_helpers.measure.likelihood_judge import likelihood_judge
 from lekhai_helpers.prepare.bases import embedded_base
 from lekhai_helpers.prepare.dataset import load_rows
 
-first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base())
+first_judge = likelihood_judge(load_rows(phase.require("dataset")), embedded_base(), settings.data)
 audits = phase.ledger.audits().query("metric == 'passed'").set_index("judge")
 judges = [judge for judge in (first_judge, configured(settings.judge)) if judge]
 judges = [judge for judge in judges if judge.name in audits.index and audits.loc[judge.name, "value"] == 1]
@@ -456,14 +477,15 @@ print(sample)
 # %% [markdown]
 # ### Explanation
 # For Ollama: a Modelfile with the template the model was trained with (where that is not our own, Ollama reads it from
-# the GGUF itself). Then `ollama create lekhai -f Modelfile` and `ollama run lekhai` on your own machine.
+# the GGUF itself). The two lines below it are for your own machine.
 
 # %%
 print(modelfile.read_text())
+print(f"ollama create {settings.recipe} -f Modelfile", f"ollama run {settings.recipe}", sep="\n")
 
 # %% [markdown]
 # ### Explanation
-# The plan also names EXL2, a format for graphics cards. Whether it makes sense here depends on the card.
+# EXL2 is another format, for graphics cards only. Whether it makes sense here depends on the card.
 
 # %%
 from lekhai_helpers.ship.quantize import exl_sentence
@@ -502,7 +524,7 @@ assert all(check.passed for check in shipped), [check for check in shipped if no
 assert all(len(found["rows"]) == len(briefs) * len(settings.evaluation.quant_seeds) for found in examined)
 figures = {"files": table, "recommended": recommended["file"], "why": recommended["why"], "lesson": lesson}
 figures |= {"parity": gate.sentence, "quality": list(gate.rows), "mended": mending_verdict(lesson[-1], lesson[:-1])}
-figures["footprint"] = footprint.reset_index().to_dict("records")
+figures |= {"footprint": footprint.reset_index().to_dict("records"), "latency": latency.figures()}
 figures |= {"comparisons": told, "stages": [comparisons.in_words(family), *(one.sentence for one in family)]}
 figures |= {"graded": " ".join(opinions), "development": development}
 manifest = phase.finish({"gguf": folder}, figures)
@@ -520,6 +542,6 @@ print(phase.show(page))
 # %% [markdown]
 # ## What this did not show
 # Ollama and LM Studio themselves: they were not run here. What was checked is the file they read, the text their
-# template makes and where it stops. Speed on your laptop: the figures above are this machine's. With so few texts,
-# files that differ by one or two valid tables cannot be told apart by them; the distance can tell, but says nothing
-# about form. And whether gentler training would let the smallest file live: that was not tried.
+# template makes and where it stops. Speed on your laptop: the figures above are this machine's, with one reader at a
+# time. With so few texts, files that differ by one or two sound ones cannot be told apart by them; the distance can
+# tell, but says nothing about form. And whether gentler training would let the smallest file live: that was not tried.

@@ -49,8 +49,9 @@ def start(world, models, tmp_path):
         store: Any = None,
         security: Security | None = None,
         engine: Engine | None = None,
+        recipe: str = "lekhai",
     ) -> Bench:
-        settings = resolve("lekhai", "smoke", {"serving.check": "unaided"} | (overrides or {}))
+        settings = resolve(recipe, "smoke", {"serving.check": "unaided"} | (overrides or {}))
         board = Switchboard(engine or FakeEngine(world, models / "one.gguf"), Limits.of(settings.serving))
         store = store or ScriptStore(f"sqlite:///{tmp_path / 'scripts.db'}")
         app = create_app(board, store, settings, security or Security("", "admin-token", (models,)))

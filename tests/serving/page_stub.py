@@ -35,10 +35,34 @@ INDUSTRIES = [
 ]
 TONES = ["প্রাণবন্ত (Lively)", "হাস্যরস (Humorous)", "উষ্ণ পারিবারিক (Warm family)", "আবেগঘন (Emotional)", "শান্ত (Calm)"]
 CHOICES = {
+    "form": "ad_script",
+    "title": "LekhAI",
+    "language": "bn",
+    "unit": "script",
+    "one": "a valid table",
+    "rule": "",
+    "group": "industry",
+    "examples": [],
     "industries": INDUSTRIES,
     "tones": TONES,
     "duration_seconds": {"least": 10, "most": 90, "usual": 30},
 }
+# What a service for messages says of itself, and an answer that its contract shows as a table.
+PROMPT_CHOICES = {
+    "form": "prompt",
+    "title": "A tutor for ten school subjects",
+    "language": "en",
+    "unit": "answer",
+    "one": "an answer of the right form",
+    "rule": "A learning path is a JSON list.",
+    "group": "subject",
+    "examples": ["Explain what a fraction is."],
+    "industries": [],
+    "tones": [],
+    "duration_seconds": {"least": 10, "most": 90, "usual": 30},
+}
+PATH = '[{"level": 1, "title": "Halves"}, {"level": 2, "title": "Quarters"}]'
+PATH_TABLE = {"columns": ["level", "title"], "rows": [["1", "Halves"], ["2", "Quarters"]]}
 SCRIPT = """| Visual | Audio |
 |---|---|
 | ওয়াইড শট: বগুড়ার রিকশা গ্যারেজ, কালচে দেয়াল, এক কোণে রঙের টিন। | SFX: রিকশার ঘণ্টার তাল। ভিও: পুরোনো দেয়ালেরও একটা গল্প আছে। |
@@ -54,6 +78,8 @@ EVIL = "<img src=x onerror=alert(1)>"
 class Behaviour:
     """What goes wrong, set by a test: everything is well by default."""
 
+    choices: dict[str, Any] = field(default_factory=lambda: CHOICES)
+    table: dict[str, Any] | None = None
     engine_down: bool = False
     busy_times: int = 0  # so many requests get 429
     wait: int = 1  # what Retry-After says, in seconds
@@ -103,7 +129,7 @@ def make_app(state: Behaviour, origins: tuple[str, ...] = ()) -> FastAPI:
 
     @app.get("/v1/choices")
     def choices() -> dict[str, Any]:
-        return CHOICES
+        return state.choices
 
     @app.post("/v1/scripts")
     async def write(request: Request) -> Response:
@@ -167,6 +193,8 @@ def event(name: str, data: dict[str, Any]) -> str:
 
 
 def answer(state: Behaviour, brief: dict[str, Any]) -> dict[str, Any]:
+    if state.choices["form"] == "prompt":
+        return prompt_answer(state, brief)
     verdict = check(state.markdown, brief["duration_seconds"])
     state.written += 1
     kept = add_script(state, brief, state.markdown, verdict.ok, verdict.problems) if not state.store_down else None
@@ -180,6 +208,15 @@ def answer(state: Behaviour, brief: dict[str, Any]) -> dict[str, Any]:
         "id": kept["id"] if kept else None,
         "created_at": kept["created_at"] if kept else None,
     }
+
+
+def prompt_answer(state: Behaviour, brief: dict[str, Any]) -> dict[str, Any]:
+    assert set(brief) == {"message"}, "a message is all that such a service takes"
+    kept = add_script(state, brief, state.markdown) | {"rows": [], "table": state.table}
+    state.scripts[0] = kept
+    good = {"ok": "?" not in state.markdown, "problems": ["it asks back"] if "?" in state.markdown else [], "facts": {}}
+    named = ("markdown", "rows", "table", "model", "seconds", "id", "created_at")
+    return {name: kept[name] for name in named} | {"contract": good}
 
 
 def add_script(state: Behaviour, brief: dict, markdown: str, valid: bool = True, problems=()) -> dict[str, Any]:
@@ -201,7 +238,7 @@ def add_script(state: Behaviour, brief: dict, markdown: str, valid: bool = True,
 
 def page_of(scripts: list[dict], query: str, industry: str, limit: int, before: str) -> dict[str, Any]:
     found = [s for s in scripts if query.lower() in json.dumps(s, ensure_ascii=False).lower()]
-    found = [s for s in found if industry in ("", s["request"]["industry"])]
+    found = [s for s in found if industry in ("", s["request"].get("industry", ""))]
     ids = [s["id"] for s in found]
     start = ids.index(before) + 1 if before else 0
     page = found[start : start + limit]

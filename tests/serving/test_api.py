@@ -7,8 +7,8 @@ import pytest
 
 from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.ship.engines import EngineError, remote_engine
+from lekhai_helpers.ship.forms import ScriptRequest, brief_prompt
 from lekhai_helpers.ship.store import StoreError
-from lekhai_helpers.ship.writing import ScriptRequest, brief_prompt
 from tests.serving.fakes import ONE, REQUEST, SCRIPT, assert_problem, read_events
 
 

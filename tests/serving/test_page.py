@@ -19,6 +19,9 @@ from tests.serving.page_stub import (  # noqa: E402
     CHOICES,
     EVIL,
     INDUSTRIES,
+    PATH,
+    PATH_TABLE,
+    PROMPT_CHOICES,
     SCRIPT,
     TONES,
     Behaviour,
@@ -116,6 +119,63 @@ def until(true, otherwise: str) -> None:
     while not true():
         assert time.monotonic() < deadline, otherwise
         time.sleep(0.05)
+
+
+def tutor(state, markdown="A fraction is a part of a whole.", table=None):
+    """Let the stand-in be a service that takes messages."""
+    state.choices, state.markdown, state.table = PROMPT_CHOICES, markdown, table
+
+
+BENGALI = re.compile(r"[\u0980-\u09ff]")
+
+# --- a service that takes messages
+
+
+def test_a_service_for_messages_shows_one_box_and_the_answer_as_text(open_page, state):
+    tutor(state, "A fraction is a part of a whole.\nWhat is | a half?\n| of | this |".replace("?", "."))
+    page = ready(open_page())
+    shown = [field for field in ("industry", "tone", "duration_seconds", "brand", "product") if
+             page.locator(f"#{field}").is_visible()]  # fmt: skip
+    assert shown == [] and page.locator("#only-industry").is_hidden()
+    page.locator("#message").fill("Explain what a fraction is.")
+    write(page)
+    assert "It is an answer of the right form." in seen(page.locator('.verdict[data-ok="yes"]')).inner_text()
+    assert page.locator("pre.raw").inner_text() == state.markdown, "strokes in an answer are no table"
+    assert page.locator("#result-body h3").inner_text() == "Explain what a fraction is."
+    assert state.scripts[0]["request"] == {"message": "Explain what a fraction is."}
+    assert "1 answer" in page.locator("#history-words").inner_text()
+
+
+def test_an_english_service_has_a_page_without_bengali(open_page, state):
+    tutor(state, "Is that so?")
+    page = ready(open_page())
+    page.locator("#message").fill("Explain it.")
+    write(page)
+    seen(page.locator('.verdict[data-ok="no"]'))
+    assert "it asks back" in page.locator(".verdict").inner_text()
+    state.engine_down = True
+    write(page)
+    assert "The engine is down" in seen(page.locator("#notice")).inner_text()
+    assert BENGALI.findall(page.locator("body").inner_text()) == []
+    assert page.locator("html").get_attribute("lang") == "en" and "A tutor" in page.title()
+
+
+def test_an_answer_that_is_a_table_is_drawn_with_its_own_columns(open_page, state):
+    tutor(state, PATH, PATH_TABLE)
+    page = ready(open_page())
+    page.locator("#message").fill("Plan fractions.")
+    write(page)
+    seen(page.locator("table.script"))
+    assert page.locator("table.script thead th").all_inner_texts() == ["level", "title"]
+    assert page.locator("table.script tbody tr").first.locator("td").all_inner_texts() == ["1", "Halves"]
+
+
+def test_an_empty_message_is_said_before_anything_is_sent(open_page, state):
+    tutor(state)
+    page = ready(open_page())
+    write(page)
+    assert "must not be empty" in seen(page.locator("#message-error")).inner_text()
+    assert state.written == 0 and state.scripts == []
 
 
 # --- the way through: choose, write, see, find again

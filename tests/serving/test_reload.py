@@ -171,7 +171,7 @@ def test_a_model_that_does_not_do_its_work_is_not_put_in_place(bench, fault, wor
 def test_a_model_that_never_ends_its_check_is_given_up(start):
     bench = start({"serving.write_seconds": 0.2})
     bench.world.of("two.gguf").hangs = True
-    assert_problem(bench.reload("two.gguf"), 422, "did not write a script within")
+    assert_problem(bench.reload("two.gguf"), 422, "did not answer within")
     assert_old_goes_on(bench)
 
 

@@ -25,7 +25,7 @@ def run(monkeypatch, tmp_path, world, models):
     """A finished run with a GGUF, and an engine that only pretends."""
     monkeypatch.setenv("LEKHAI_RUNS", str(tmp_path))
     made = Run(resolve("lekhai", "smoke"), "t")
-    monkeypatch.setattr("lekhai_helpers.closing.newest_run", lambda label: made)
+    monkeypatch.setattr("lekhai_helpers.closing.newest_run", lambda *_: made)
     monkeypatch.setattr("lekhai_helpers.closing.recommended_gguf", lambda run: models / "one.gguf")
     monkeypatch.setattr("lekhai_helpers.ship.engines.local_engine", lambda gguf, *_: FakeEngine(world, gguf))
     return made
@@ -119,6 +119,59 @@ def test_only_the_services_own_settings_can_be_set(run):
 def test_a_wrong_engine_address_is_said(run):
     answer = call("serve", "--engine", "gpu-box:8000")
     assert answer.exit_code == 1 and "no address of an engine" in answer.output
+
+
+# --- recipes that take a message
+
+
+CALL = '<tool_call>{"name": "get_weather", "arguments": {"location": "Dhaka"}}</tool_call>'
+ASIDE = "The river has no opinion of the weather, and is never wrong about it."
+
+
+@pytest.fixture
+def twain(monkeypatch, run):
+    """The newest run is TwainBot's."""
+    made = Run(resolve("twainbot", "smoke"), "t")
+    monkeypatch.setattr("lekhai_helpers.closing.newest_run", lambda *_: made)
+    return made
+
+
+def test_write_sends_the_message_as_it_is_and_asks_no_grammar(twain, world):
+    world.of("one.gguf").text = ASIDE
+    answer = call("write", "Tell me about the river.", "--seed", "3")
+    assert answer.exit_code == 0 and ASIDE in answer.output, answer.output
+    asked = world.bodies[-1]
+    assert [turn["content"] for turn in asked["messages"]] == [twain.settings.system_prompt, "Tell me about the river."]
+    assert "grammar" not in asked and asked["seed"] == 3
+
+
+def test_write_refuses_what_only_an_ad_has_and_says_what_broke(twain, world):
+    answer = call("write", "x", "--brand", "ঝিলমাটি", "--duration", "20")
+    assert answer.exit_code == 1 and "--duration, --brand: only for ad scripts" in answer.output
+    world.of("one.gguf").text = CALL.replace("get_weather", "open_the_door")
+    answer = call("write", "How is the weather?")
+    assert answer.exit_code == 1 and "Not a valid answer: there is no tool named 'open_the_door'" in answer.output
+
+
+def test_chat_makes_the_calls_of_a_model_with_tools_and_shows_the_replies(twain, world, monkeypatch):
+    monkeypatch.delenv("OPENWEATHER_API_KEY", raising=False)
+    world.of("one.gguf").text = CALL
+    answer = call("chat", input="How is Dhaka?\n\n")
+    assert answer.exit_code == 0, answer.output
+    assert answer.output.count(CALL) == 4, "three rounds of calls, and the last word"
+    assert answer.output.count('"location": "Dhaka", "date": "today"') == 3
+    assert world.bodies[-1]["messages"][-1]["content"].startswith("<tool_response>")
+
+
+def test_a_file_without_a_run_is_asked_as_the_recipe_named(monkeypatch, tmp_path):
+    from lekhai_helpers.served_model import served_model
+
+    monkeypatch.setenv("LEKHAI_RUNS", str(tmp_path))
+    settings, _, file = served_model(None, tmp_path / "x.gguf", [], recipe="tutor")
+    assert settings.recipe == "tutor" and settings.serving.form == "prompt" and file == tmp_path / "x.gguf"
+    assert served_model(None, tmp_path / "x.gguf", [])[0].serving.form == "ad_script"
+    answer = call("write", "x", "--recipe", "tutor")
+    assert answer.exit_code == 1 and "a run of tutor was not found" in answer.output
 
 
 # --- reload

@@ -14,7 +14,7 @@ from lekhai_helpers import cli
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = [
     *("", "doctor", "run", "publish", "report", "data", "data check"),
-    *("ledger", "ledger runs", "judge", "judge audit"),
+    *("ledger", "ledger runs", "judge", "judge audit", "extract", "curate", "data fetch"),
 ]
 
 

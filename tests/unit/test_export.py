@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.prepare.contracts import words_of
 from lekhai_helpers.ship import export
 from lekhai_helpers.ship.export import ExportError
 
@@ -283,6 +284,37 @@ def test_the_card_says_what_the_audits_of_the_judges_found(ledger):
     card = export.model_card(resolve("lekhai", "cpu"), ledger)
     assert "- weak: weak is not to be trusted here: it flips" in card and "- silent: it passed its audit" in card
     assert "- unaudited: not audited" in card
+
+
+@pytest.mark.parametrize("recipe", ["alignment", "companion", "tutor", "twainbot"])
+def test_the_card_of_another_recipe_speaks_of_that_recipe(ledger, recipe):
+    """The card of a tutor said that it writes advertising scripts, and must not advertise medicine."""
+    ledger.summarize("sft", "valid_tables", 0.5, 0.3, 0.7, 12)
+    settings = resolve(recipe, "cpu")
+    card = export.model_card(settings, ledger, gguf="x-q8_0.gguf")
+    for word in ("script", "table of two", "advertis", "valid table", "Visual", "brand"):
+        assert word not in card, word
+    assert settings.card.about in card and settings.card.data in card
+    assert f"50% of the texts are {words_of(settings).one}" in card and words_of(settings).many in card
+    assert all(sentence in card for sentence in settings.card.not_for)
+    assert header_of(card)["tags"][: len(settings.card.tags)] == settings.card.tags
+    assert "cc-by-4.0" in card and "ask its owner" not in card
+    own = export.model_card(resolve(recipe, "cpu", {"data.file": "mine.jsonl"}), ledger)
+    assert "ask its owner" in own and settings.card.data not in own
+
+
+def test_the_card_shows_the_system_text_as_it_was_trained(ledger):
+    """The marks of a tool call stood there as \\u003c: copied, the text was another one than the model had learned."""
+    settings = resolve("twainbot", "cpu")
+    shown = re.search(r'"system", "content": (".*")}', export.model_card(settings, ledger))
+    assert json.loads(shown[1]) == settings.system_prompt and "<tool_call>" in shown[1]
+
+
+def test_the_card_of_a_recipe_that_says_nothing_of_itself_still_stands(ledger):
+    from lekhai_helpers.core.recipe import Card
+
+    card = export.model_card(resolve("tutor", "cpu").model_copy(update={"card": Card()}), ledger)
+    assert "A tutor for ten school subjects." in card and "not tested for safety or for bias" in card
 
 
 def test_the_card_of_the_gguf_files_says_how_those_are_used(ledger):

@@ -34,6 +34,11 @@ def test_a_file_that_writes_tables_but_predicts_something_else_is_not_recommende
     assert recommend(far, distance=0.4)["file"] == "q5_k_m"
 
 
+def test_the_recommendation_speaks_in_the_words_of_the_recipe():
+    why = recommend(FILES, many="sound answers")["why"]
+    assert "writes 50% sound answers, under 70%" in why and "the share of sound answers" in why and "table" not in why
+
+
 def test_a_distance_that_was_not_measured_is_not_asked():
     assert recommend([row | {"distance": None} for row in FILES])["file"] == "q5_k_m"
 

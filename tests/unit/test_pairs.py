@@ -13,6 +13,7 @@ from lekhai_helpers.learn import pairs as module
 from lekhai_helpers.learn.defects import plant_defect
 from lekhai_helpers.learn.model import Generation
 from lekhai_helpers.learn.pairs import (
+    GIVEN,
     NO_DEFECT,
     NO_LENGTH,
     OWN,
@@ -29,7 +30,7 @@ from lekhai_helpers.learn.pairs import (
 )
 from lekhai_helpers.prepare.contracts.ad_script import AdScript, check, parse_ad_script
 from lekhai_helpers.prepare.contracts.ad_script_faults import DEFECTS
-from lekhai_helpers.prepare.dataset import load_table
+from lekhai_helpers.prepare.dataset import load_table, to_examples
 
 ROWS = [(f"দৃশ্য {letter}", f"ভিও: কথা {letter}") for letter in "কখগঘঙচ"]
 SCRIPT = AdScript(ROWS)
@@ -159,6 +160,53 @@ def test_a_share_of_the_pairs_is_planted_and_the_rest_is_the_models_own(pairs_fr
     assert all(pair.chosen == BY_PROMPT[pair.prompt[0]["content"]] for pair in pairs)
     assert all(pair.prompt[0]["content"] == f"বিষয় {pair.example[1:]}" for pair in pairs)
     assert len({pair.example for pair in pairs}) == 8 and left_out == {}
+
+
+# --- rows that bring a rejected answer
+
+PER_TOKEN = resolve("lekhai", "smoke", {"dpo.pairs": 8, "dpo.planted_share": 0.25, "dpo.loss": "sigmoid_norm"})
+
+
+def with_rejected(text_of):
+    return [one | {"rejected": text_of(one["completion"][0]["content"])} for one in EXAMPLES]
+
+
+def test_a_rejected_answer_of_like_length_takes_the_place_of_the_models_own(pairs_from):
+    pairs, left_out = pairs_from(other, with_rejected(lambda text: text.replace("কথা", "গান")))
+    assert [pair.source.split(":")[0] for pair in pairs] == ["planted"] * 2 + [GIVEN] * 6 and left_out == {}
+    assert pairs_from.calls == [] and all("গান" in pair.rejected for pair in pairs[2:])
+
+
+def test_a_much_shorter_rejected_answer_is_left_to_the_model_where_length_is_rewarded(pairs_from):
+    """All of them short, "longer is better" would be all there is to learn."""
+    pairs, _ = pairs_from(other, with_rejected(lambda _: "না"))
+    assert {pair.source.split(":")[0] for pair in pairs} == {"planted", OWN}
+
+
+def test_a_loss_that_counts_per_token_takes_it_as_it_is(pairs_from):
+    pairs, _ = pairs_from(other, with_rejected(lambda _: "না"), settings=PER_TOKEN)
+    given_ones = [pair for pair in pairs if pair.source == GIVEN]
+    assert len(given_ones) == 6 and all(pair.rejected == "না" for pair in given_ones)
+    with pytest.raises(PreferenceError, match="more than 20% apart"):
+        check_pairs(pairs, Letters(), 1000)
+    assert len(check_pairs(pairs, Letters(), 1000, "sigmoid_norm")) == len(pairs)
+
+
+def test_a_rejected_answer_that_is_the_good_one_or_does_not_fit_is_no_pair(pairs_from):
+    """A pair of equal sides teaches nothing, and a cut side teaches never to stop."""
+    same, _ = pairs_from(other, with_rejected(lambda text: f" {text} "), settings=PER_TOKEN)
+    long, _ = pairs_from(other, with_rejected(lambda text: text * 9), settings=PER_TOKEN)
+    assert GIVEN not in {pair.source for pair in same + long}
+
+
+def test_the_alignment_rows_bring_theirs_and_its_recipe_can_learn_from_them():
+    settings = resolve("alignment", "cpu")
+    data = settings.data
+    table, _ = load_table(data_file(data.file), data.prompts, data.source, data.contract)
+    table["split"] = "train"
+    examples = to_examples(table, data.prompts, settings.system_prompt)
+    assert len(examples) == 200 and all(one["rejected"] for one in examples)
+    assert settings.dpo.loss == "sigmoid_norm"
 
 
 def test_every_pair_lies_within_a_fifth_whatever_the_model_writes(pairs_from):

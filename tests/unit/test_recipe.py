@@ -39,7 +39,7 @@ def test_every_value_knows_where_it_came_from():
     assert origin["sft.batch_size"] == "profile"
     assert origin["lora.r"] == "recipe"
     table = settings.table()
-    assert set(table["from"]) == {"asked", "recipe", "profile", "override", "default"}
+    assert set(table["from"]) == {"asked", "recipe", "recipe for smoke", "profile", "override", "default"}
     assert table.loc["sft.weight_decay", "from"] == "default"
     assert list(table.index) == list(settings.flat())
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lekhai_helpers.core.recipe import data_folder
+from lekhai_helpers.prepare.briefs import load_briefs
 from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.curation import Curation
 from lekhai_helpers.prepare.sources import DatasetError
@@ -57,3 +58,14 @@ def test_what_ships_was_extracted_from_our_vault_and_keeps_the_contract():
 def test_what_ships_can_be_curated_again(tmp_path):
     with Curation(data_folder() / "companion" / "approved.jsonl", tmp_path / "a.db") as curation:
         assert len(curation.pending()) == len(curation.examples)
+
+
+def test_scenarios_to_try_a_model_on_have_a_prompt_and_no_answer(tmp_path):
+    """They were once read as reflections, and the chain stopped in notebook 03 for want of messages."""
+    path = tmp_path / "scenarios.jsonl"
+    path.write_text('{"id": "d-1", "kind": "decision", "prompt": "Would you buy it?", "part": "heldout"}\n')
+    (brief,) = load_briefs(path, part="heldout", source="reflections_jsonl")
+    assert (brief.id, brief.industry, brief.prompt) == ("d-1", "decision", "Would you buy it?")
+    path.write_text('{"id": "d-1", "kind": "decision"}\n')
+    with pytest.raises(DatasetError, match="line 1 asks nothing"):
+        load_briefs(path, source="reflections_jsonl")

@@ -104,6 +104,30 @@ def test_a_whole_run_is_reported_without_a_word_of_missing(run, ledger):
     assert "the scripts grew 30% longer" in text and "79%" in text and "63% to 90%" in text
 
 
+def test_what_follows_from_the_figures_stands_at_the_head(run, ledger):
+    fill(run, ledger)
+    finish(run, "07_refinement", {"difference": {"difference": 0.0, "low": -0.2, "high": 0.2, "briefs": 12}})
+    ledger.add_aqi("sft", -1, "separation", 0.4, 0.3, 0.5, 64)
+    ledger.add_aqi("sft", -1, "delta_separation", -0.2, -0.3, -0.1, 64)
+    page = html.unescape(build_report(run, ledger).read_text(encoding="utf-8"))
+    short = page[page.index('id="short"') : page.index('id="made"')]
+    assert "No gain shown: +0% valid tables (-20% to +20%)" in short and "closer together inside" in short
+    assert "Use lekhai-q8_0.gguf." in short and short.index("No gain shown") < short.index("Use lekhai-q8_0")
+
+
+def test_right_answers_and_the_voice_are_reported_where_they_were_measured(run, ledger):
+    difference = {"difference": 0.5, "low": 0.2, "high": 0.8, "briefs": 18}
+    side = {"right": 12, "of": 18, "low": 0.4, "high": 0.8}
+    right = {"before": side | {"right": 3}, "after": side, "difference": difference, "p": 0.004}
+    voice = {"sentence": "The tuned voice can be told from the base.", "p": 0.01, "closer": side, "known": side}
+    finish(run, "07_refinement", {"right": right, "voice": voice})
+    page = html.unescape(build_report(run, ledger).read_text(encoding="utf-8"))
+    assert "12 of 18 after" in page.replace("\n", " ") and voice["sentence"] in page
+    finish(run, "07_refinement", {"right": {}, "voice": {"sentence": "none is made"}})
+    page = build_report(run, ledger).read_text(encoding="utf-8")
+    assert "How many answers are right" not in page and "Whose voice is it" not in page
+
+
 def test_before_and_after_stand_side_by_side_as_tables(run, ledger):
     fill(run, ledger)
     page = read(run, ledger)

@@ -60,6 +60,7 @@ def problems(contract: str, text: str, expected=None) -> str:
         (CALL, ANSWER, "calls the tool again"),
         ("", None, "there is no text"),
         ("<|im_start|>assistant hello", None, "marks of a chat template"),
+        ("The bus is fine by me, I think.\n\n### Request:\nAnd a train?", None, "marks of a chat template"),
         ("As an AI language model, I cannot joke.", None, "speaks as a program"),
         ("The mule went home at last today. " * 3, None, "goes round in circles"),
     ],

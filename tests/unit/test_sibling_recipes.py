@@ -51,6 +51,17 @@ def test_the_plans_figures_stand_in_the_recipes():
     assert resolve("tutor", "rtx5070").model.max_seq_length == 2048
 
 
+@pytest.mark.parametrize("recipe", (*RECIPES, "companion"))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_profile_brings_another_recipes_figures(recipe, profile):
+    """Film lengths, three wordings and a rank measured on ad scripts once stood in the profile of every recipe."""
+    settings = resolve(recipe, profile)
+    ours = {key for key, origin in settings.origin.items() if origin == "profile"}
+    assert not [key for key in ours if key.startswith(("data.", "lora."))]
+    measured = {settings.promise.minutes} - {"unmeasured"}
+    assert not measured or profile == "smoke" or settings.origin["promise.minutes"].startswith("recipe")
+
+
 def test_twainbots_system_prompt_tells_of_the_tools_as_the_code_does():
     """A tool described otherwise than it is checked would be called in a way that never passes."""
     prompt = resolve("twainbot", "cpu").system_prompt

@@ -74,8 +74,10 @@ class Contract:
     faults    ``faults(text, brief)``: (what is wrong, the line it stands in); without it the problems of `check`
     strict    ``strict(table)``: advice on the checked rows of a whole table, beyond what breaks one; without it, rows
               that nearly copy each other
+    tools     what the model may call, as functions in JSON (`prepare.tools`); none for most
     rubric    a judge's criteria that code can measure: ``rubric[name](text, brief, common)``, where `common` are the
               beginnings of words that many briefs have; without it "structure" is the mean of `count`
+    right     which of `count` says that the one right answer was given, where a brief has one; "" where none ever has
     """
 
     name: str
@@ -91,7 +93,9 @@ class Contract:
     decides: Callable[[str, Brief], dict[str, float | bool | None]] | None = None
     faults: Callable[[str, Brief], list[tuple[str, str]]] | None = None
     strict: Callable[[pd.DataFrame], list[RowProblem]] | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
     rubric: Mapping[str, Callable[[str, Brief, frozenset[str]], Share | None]] = field(default_factory=dict)
+    right: str = ""
 
     def __call__(self, text: str, expected: Any = None) -> Verdict:
         """Return the verdict on one text."""

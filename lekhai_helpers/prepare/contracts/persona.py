@@ -42,7 +42,7 @@ def check(text: str, expected: Any = None) -> Verdict:
 def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
     """Return what code counts of a voice: the contract; does somebody speak of himself, and come to an end?"""
     return {
-        "in_voice": check(text).ok,
+        "in_plain_speech": check(text).ok,
         "first_person": bool(_FIRST_PERSON.search(text)),
         "ends_whole": bool(_ENDED.search(text)),
         "no_repeated_sentence": not repeated_sentences(text),
@@ -52,10 +52,11 @@ def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
 CONTRACT = Contract(
     name="persona",
     check=check,
-    one="an answer in voice",
-    many="answers in voice",
+    one="an answer in plain speech",
+    many="answers in plain speech",
     show=str,
     count=count,
     defects=PROSE_DEFECTS,
-    rule="An answer in voice is speech: no list, no disclaimer of a program, no sentence twice.",
+    rule="An answer in plain speech has no list, no disclaimer of a program, no mark of a template and no sentence "
+    "twice; whose voice it is, code cannot say.",
 )

@@ -10,7 +10,8 @@ import regex
 from lekhai_helpers.core.bengali import words
 
 _DEBRIS = regex.compile(
-    r"<\|[a-z_]+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<bos>|<eos>|^(?:user|assistant|system)\s*:",
+    r"<\|[a-z_]+\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>|<bos>|<eos>|^(?:user|assistant|system)\s*:"
+    r"|^### (?:Request|Answer|Instruction|Input|Question|Reply|Response):",
     regex.IGNORECASE | regex.MULTILINE,
 )
 _PROGRAM = regex.compile(

@@ -186,6 +186,8 @@ CONTRACT = Contract(
     show=show,
     count=count,
     defects=DEFECTS,
+    tools=TOOLS,
+    right="right_call",
     rule="A sound answer calls the tool where it is needed, with arguments that match its signature, and speaks "
     "without a call everywhere else.",
 )

@@ -207,6 +207,7 @@ CONTRACT = Contract(
     show=show,
     count=count,
     defects=DEFECTS,
+    right="right_label",
     rule=f"A judgement is JSON with one of {len(LABELS)} labels and two scores from {LOWEST} to {HIGHEST}; a learning "
     "path is a JSON list of steps from level 1 on; an explanation is running text.",
 )

@@ -17,6 +17,7 @@ from lekhai_helpers.prepare.safety_categories import NONE, categorize
 from lekhai_helpers.prepare.sources.base import DatasetError, Row
 from lekhai_helpers.prepare.sources.reading import json_lines, make_row, need_keys, need_text
 
+FOLDERS = True
 PROMPT, ACCEPTED, REJECTED, HOW = "Prompt", "Accepted Response", "Rejected Response", "Instruction generated"
 _KNOWN = f'A row has "{PROMPT}", "{ACCEPTED}" and "{REJECTED}"'
 _ID = regex.compile(r"^align-([a-z_]+)-[a-z]+-\d+-(safe|unsafe)$")  # our own rows say area and side in their id

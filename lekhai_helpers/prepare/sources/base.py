@@ -1,13 +1,15 @@
 """The row every source yields, and the list of sources. A recipe names one of them.
 
-A source is a module with ``rows(path)``. One whose evaluation briefs look otherwise than its examples also has
-``briefs(path)``: rows with the cells prompt, id, industry, part, expected and messages, as far as there are any.
+A source is a module with ``rows(path)``; one that says ``FOLDERS = True`` reads a whole folder as well. One whose
+evaluation briefs look otherwise than its examples also has ``briefs(path)``: rows with the cells prompt, id, industry,
+part, expected and messages, as far as there are any. One that leaves something out has ``read(path)``: a `Reading`.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 
 class DatasetError(ValueError):
@@ -36,6 +38,7 @@ _SOURCES = {
     "twainbot_folder": "lekhai_helpers.prepare.sources.twainbot_folder",
     "tool_conversations": "lekhai_helpers.prepare.sources.tool_conversations",
     "headlines_csv": "lekhai_helpers.prepare.sources.headlines_csv",
+    "reflections_jsonl": "lekhai_helpers.prepare.sources.reflections_jsonl",
     "gutenberg_text": "lekhai_helpers.prepare.sources.gutenberg_text",
     "ad_script_csv": "lekhai_helpers.prepare.sources.ad_script_csv",
     "briefs_jsonl": "lekhai_helpers.prepare.sources.briefs_jsonl",
@@ -44,12 +47,22 @@ _SOURCES = {
 
 def get_source(name: str) -> Source:
     """Return the source a recipe names. Raises KeyError with the known names."""
+    return source_module(name).rows
+
+
+def source_module(name: str) -> ModuleType:
+    """Return the module of the source a recipe names. Raises KeyError with the known names."""
     if name not in _SOURCES:
         raise KeyError(f"no source named {name!r}; known: {', '.join(sorted(_SOURCES))}")
-    return import_module(_SOURCES[name]).rows
+    return import_module(_SOURCES[name])
+
+
+def reads_folders(name: str) -> bool:
+    """Say whether a source reads a folder of files."""
+    return getattr(source_module(name), "FOLDERS", False)
 
 
 def get_brief_source(name: str) -> Source:
     """Return what reads the evaluation briefs of a recipe: the source's own ``briefs``, else its ``rows``."""
-    rows = get_source(name)
-    return getattr(import_module(_SOURCES[name]), "briefs", rows)
+    module = source_module(name)
+    return getattr(module, "briefs", module.rows)

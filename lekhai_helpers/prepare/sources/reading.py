@@ -7,12 +7,12 @@ A source that leaves something out (a copy, a headline that is only a link) says
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lekhai_helpers.prepare.sources.base import DatasetError, Row
+from lekhai_helpers.prepare.sources.base import DatasetError, Row, source_module
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,12 @@ class Reading:
 
     rows: list[Row] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+
+
+def read_source(name: str) -> Callable[[Path], Reading]:
+    """Return what reads a source's file and says what was left out of it; many sources leave nothing out."""
+    module = source_module(name)
+    return getattr(module, "read", None) or (lambda path: Reading(list(module.rows(path))))
 
 
 def make_row(number: int, **cells: Any) -> Row:

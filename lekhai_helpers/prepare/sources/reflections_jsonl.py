@@ -1,7 +1,7 @@
 """Reflections as `lekhai extract` and `lekhai curate` write them: JSONL with messages and where each came from.
 
 Called as ``rows(path)``; taught in notebook 03. Any JSONL with ``{"messages": [...]}`` does, if its last two messages
-are a user's and the assistant's.
+are a user's and the assistant's. ``briefs(path)`` reads scenarios to try a model on, which have a prompt and no answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.prepare.sources import briefs_jsonl
 from lekhai_helpers.prepare.sources.base import DatasetError, Row
 from lekhai_helpers.prepare.sources.reading import json_lines, make_row, need_keys
 
@@ -36,6 +37,11 @@ def rows(path: Path) -> Iterator[Row]:
             file=path.name,
             line=str(line),
         )
+
+
+def briefs(path: Path) -> Iterator[Row]:
+    """Yield one row for each scenario to try a model on. Raises DatasetError where a line asks nothing."""
+    yield from briefs_jsonl.rows(path)
 
 
 def conversation(path: Path, line: int, record: dict[str, Any]) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from lekhai_helpers.prepare.sources import gutenberg_text, headlines_csv, tool_c
 from lekhai_helpers.prepare.sources.base import DatasetError, Row
 from lekhai_helpers.prepare.sources.reading import LeftOut, Reading, numbered
 
+FOLDERS = True
 VIBE_CHECKS = "vibe_checks.jsonl"
 # Public lists hold ten thousand headlines: left alone they would drown voice and tool. At most so many for every other
 # row; which, the lot decides.

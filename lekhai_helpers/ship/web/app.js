@@ -1,7 +1,7 @@
 // The page, put together: choose, write, see, find again. One error has one place, in words, with a way on.
 
-import { both, byId, make, remember, say } from "./dom.js";
-import { brief, complete, fill, markErrors, setChoices, watchForm } from "./form.js";
+import { both, byId, make, page, pick, remember, say } from "./dom.js";
+import { brief, complete, fill, markErrors, setChoices, setForm, watchForm } from "./form.js";
 import { keepInAddress, offerIndustries, openId, search, watchHistory } from "./history.js";
 import { asScript, showNothing, showScript, showStopped, showWriting, watchResult } from "./result.js";
 import { getJson, health, onKeyNeeded, Trouble, write } from "./service.js";
@@ -34,7 +34,7 @@ async function start(event) {
     });
   } catch (trouble) {
     showStopped(text);
-    if (trouble.name === "AbortError") say("থামানো হয়েছে");
+    if (trouble.name === "AbortError") say(pick("থামানো হয়েছে", "Stopped"));
     else showTrouble(trouble, () => byId("brief").requestSubmit());
   } finally {
     stopper = null;
@@ -42,7 +42,7 @@ async function start(event) {
   }
 }
 
-/** Do it; where the service is busy, wait as long as it asks for and try again, a few times. */
+/** Do it; where the service is busy, wait as long as it asks for and try again. */
 async function patiently(work) {
   for (let left = TRIES; ; left -= 1) {
     try {
@@ -56,9 +56,12 @@ async function patiently(work) {
 
 async function waitFor(seconds, signal) {
   const left = make("span", { "aria-hidden": "true" }, digits(seconds));
-  const sentence = make("p", {}, "নিজে থেকেই আবার চেষ্টা হবে ", left, " সেকেন্ড পর।");
-  showNotice("busy", "এখন অনেকে লিখছেন", [sentence, english(`Busy; trying again in ${seconds} s.`)]);
-  say(`এখন অনেকে লিখছেন। ${digits(seconds)} সেকেন্ড পর আবার চেষ্টা হবে।`);
+  const [before, after] = pick(["নিজে থেকেই আবার চেষ্টা হবে ", " সেকেন্ড পর।"], ["Trying again in ", " seconds."]);
+  const sentence = make("p", {}, before, left, after);
+  const below = page.english ? [] : [english(`Busy; trying again in ${seconds} s.`)];
+  const title = pick("এখন অনেকে লিখছেন", "Many are writing now");
+  showNotice("busy", title, [sentence, ...below]);
+  say(`${title}${pick("। ", ". ")}${before}${digits(seconds)}${after}`);
   try {
     for (let rest = seconds; rest > 0; rest -= 1) {
       left.textContent = digits(rest);
@@ -83,7 +86,8 @@ function finish(script) {
   const waited = [byId("stop"), byId("write"), document.body].includes(document.activeElement);
   showScript(script);
   keepInAddress(script.id);
-  say(`চিত্রনাট্য তৈরি, ${digits(script.rows.length)}টি শট।`);
+  const shots = `চিত্রনাট্য তৈরি, ${digits(script.rows.length)}টি শট।`;
+  say(page.form === "ad_script" ? shots : pick("উত্তর তৈরি।", "The answer is there."));
   // Only somebody who waited is taken there; whoever went on to another field is left in peace.
   if (waited) byId("result-title").focus();
   search();
@@ -94,7 +98,7 @@ function setWriting(on) {
   byId("write").disabled = on;
   byId("stop").hidden = !on;
   if (hadFocus) byId(on ? "stop" : "write").focus();
-  if (on) say("লেখা হচ্ছে");
+  if (on) say(pick("লেখা হচ্ছে", "Writing"));
   window.onbeforeunload = on ? (event) => event.preventDefault() : null;
 }
 
@@ -114,7 +118,7 @@ function showTrouble(trouble, again) {
   const parts = [make("p", {}, words.advice), english(words.english)];
   parts.push(...others.map(({ field, problem }) => english(`${field}: ${problem}`)));
   showNotice("error", words.title, trouble.status === 422 ? parts : [...parts, button]);
-  say(`${words.title}। ${words.advice}`);
+  say(`${words.title}${pick("।", ".")} ${words.advice}`);
   checkHealth();
 }
 
@@ -133,9 +137,9 @@ const hideNotice = () => {
 // --- the engine's state, in the head of the page
 
 const STATES = {
-  ok: ["ready", "লেখার জন্য তৈরি"],
-  starting: ["starting", "চালু হচ্ছে…"],
-  "engine down": ["down", "ইঞ্জিন বন্ধ"],
+  ok: ["ready", "লেখার জন্য তৈরি", "Ready"],
+  starting: ["starting", "চালু হচ্ছে…", "Starting…"],
+  "engine down": ["down", "ইঞ্জিন বন্ধ", "The engine is down"],
 };
 
 async function checkHealth() {
@@ -146,8 +150,9 @@ async function checkHealth() {
     if (!(trouble instanceof Trouble)) throw trouble;
     state = { status: "unreachable", model: "" };
   }
-  const [name, words] = STATES[state.status] ?? ["down", "সাড়া নেই"];
-  if (byId("engine").dataset.state === name && byId("engine-model").textContent === (state.model ?? "")) return;
+  const [name, bengali, inEnglish] = STATES[state.status] ?? ["down", "সাড়া নেই", "No answer"];
+  const words = pick(bengali, inEnglish);
+  if (byId("engine-words").textContent === words && byId("engine-model").textContent === (state.model ?? "")) return;
   byId("engine").dataset.state = name;
   byId("engine-words").textContent = words;
   byId("engine-model").textContent = state.model ?? "";
@@ -156,7 +161,7 @@ async function checkHealth() {
 // --- opening an earlier script
 
 function open(script) {
-  if (stopper !== null) return say("আগে লেখাটা শেষ হোক");
+  if (stopper !== null) return say(pick("আগে লেখাটা শেষ হোক", "Let it be finished first"));
   showScript(asScript(script));
   fill(script.request);
   keepInAddress(script.id);
@@ -182,8 +187,11 @@ function askForKey(refused) {
   const dialog = byId("key-dialog");
   byId("key").value = "";
   byId("key-words").textContent = refused
-    ? "key মেলেনি। আরেকবার দেখে দিন।"
-    : "যিনি সেবাটি চালান, তাঁর কাছ থেকে নিন। এই ট্যাব বন্ধ করলেই মুছে যাবে।";
+    ? pick("key মেলেনি। আরেকবার দেখে দিন।", "That key does not fit. Look once more.")
+    : pick(
+        "যিনি সেবাটি চালান, তাঁর কাছ থেকে নিন। এই ট্যাব বন্ধ করলেই মুছে যাবে।",
+        "Ask whoever runs the service for it. It is forgotten when this tab is closed.",
+      );
   return new Promise((resolve) => {
     let key = null;
     byId("key-form").onsubmit = (event) => {
@@ -199,18 +207,19 @@ function askForKey(refused) {
 
 // --- light and dark
 
+function showTheme() {
+  const dark = document.documentElement.dataset.theme === "dark";
+  byId("theme-words").replaceChildren(...(dark ? both("দিনের রং", "Light") : both("রাতের রং", "Dark")));
+}
+
 function watchTheme() {
   const root = document.documentElement;
-  const show = () => {
-    const words = root.dataset.theme === "dark" ? both("দিনের রং", "Light") : both("রাতের রং", "Dark");
-    byId("theme-words").replaceChildren(...words);
-  };
   byId("theme").addEventListener("click", () => {
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
     remember("localStorage", "lekhai-theme", root.dataset.theme);
   });
-  new MutationObserver(show).observe(root, { attributeFilter: ["data-theme"] });
-  show();
+  new MutationObserver(showTheme).observe(root, { attributeFilter: ["data-theme"] });
+  showTheme();
 }
 
 // --- begin
@@ -218,6 +227,9 @@ function watchTheme() {
 async function begin() {
   try {
     const choices = await getJson("/v1/choices");
+    setForm(choices);
+    showTheme();
+    checkHealth();
     setChoices(choices);
     offerIndustries(choices.industries);
     byId("write").disabled = false;

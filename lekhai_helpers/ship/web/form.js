@@ -1,12 +1,35 @@
 // The brief: sliders that step through names, the fields, what is wrong with them, and what was typed before a reload.
 
-import { byId, halves, make, recall, remember } from "./dom.js";
+import { both, byId, halves, make, page, pick, recall, remember, speakEnglish } from "./dom.js";
 import { digits, fieldWords } from "./words.js";
 
 const FIELDS = ["industry", "tone", "duration_seconds", "brand", "product", "message"];
-const REQUIRED = ["brand", "product"];
+const FORMS = {
+  ad_script: { fields: FIELDS, required: ["brand", "product"] },
+  prompt: { fields: ["message"], required: ["message"] },
+};
+const MOST = 8000; // characters of a message that is all there is
 const DRAFT = "lekhai-draft";
 const lists = { industry: [], tone: [] };
+
+/** Take what the service is for: the words of the page, its language, and which fields there are. */
+export function setForm(choices) {
+  // A page elsewhere may meet a service that is older than itself, which says nothing of these.
+  const { form = "ad_script", language = "bn", unit = "script", one = "" } = choices;
+  Object.assign(page, { form, unit, one });
+  if (language !== "bn") speakEnglish();
+  if (form === "ad_script") return;
+  for (const field of document.querySelectorAll("[data-form]")) field.hidden = field.dataset.form !== form;
+  document.title = `LekhAI: ${choices.title}`;
+  byId("tagline").textContent = `${choices.title}.`;
+  byId("brief-title").replaceChildren(...both("কী জানতে চান?", "What is it about?"));
+  byId("message-label").replaceChildren(...both("বার্তা", "Message"));
+  byId("message-hint").textContent = pick("নিজের মতো করে লিখুন।", "In your own words.");
+  Object.assign(byId("message"), { maxLength: MOST, required: true, rows: 7 });
+  byId("write").replaceChildren(...both("পাঠান", "Send"));
+  byId("result-title").replaceChildren(...both("উত্তর", unit[0].toUpperCase() + unit.slice(1)));
+  byId("history-title").replaceChildren(...both("আগের লেখা", "Earlier"));
+}
 
 /** Set the sliders up from the service's /v1/choices and bring back what was typed before a reload. */
 export function setChoices(choices) {
@@ -51,6 +74,7 @@ export function fill(values) {
 
 /** Return the brief as POST /v1/scripts wants it. */
 export function brief() {
+  if (page.form === "prompt") return { message: byId("message").value.trim() };
   const name = (field) => lists[field][Number(byId(field).value)] ?? "";
   return {
     industry: name("industry"),
@@ -83,7 +107,7 @@ function show(field, bengali, english, place) {
 
 /** Mark one field as wrong in words, or as right with "". Returns false where the page has no such field. */
 function mark(field, words) {
-  const input = FIELDS.includes(field) ? byId(field) : null;
+  const input = FORMS[page.form].fields.includes(field) ? byId(field) : null;
   if (input === null) return false;
   byId(`${field}-error`).textContent = words;
   byId(`${field}-error`).hidden = words === "";
@@ -106,7 +130,7 @@ const inOrder = (a, b) => (a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION
 /** Say whether the required fields are filled, and mark those that are not. */
 export function complete() {
   const values = brief();
-  const empty = REQUIRED.filter((field) => values[field] === "");
+  const empty = FORMS[page.form].required.filter((field) => values[field] === "");
   markErrors(empty.map((field) => ({ field, problem: "must not be empty" })));
   return empty.length === 0;
 }

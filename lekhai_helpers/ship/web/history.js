@@ -1,6 +1,7 @@
 // Earlier scripts: search, one industry, older ones by a button; a click shows the script and its address keeps it.
 
-import { both, byId, halves, make } from "./dom.js";
+import { both, byId, halves, make, page, pick } from "./dom.js";
+import { titleOf } from "./result.js";
 import { getJson } from "./service.js";
 import { digits, when } from "./words.js";
 
@@ -65,18 +66,19 @@ function countWords(count, query) {
   if (count === 0 && filtered) return both("কিছু পাওয়া গেল না। অন্য শব্দ দিয়ে দেখুন।", "Nothing found.");
   if (count === 0) return both("এখনো কিছু লেখা হয়নি।", "Nothing written yet.");
   const [more, english] = next === null ? ["", ""] : [", আরও আছে", ", and more"];
-  return both(`${digits(count)}টি চিত্রনাট্য${more}`, `${count} ${count === 1 ? "script" : "scripts"}${english}`);
+  const [bengali, word] = page.form === "ad_script" ? ["টি চিত্রনাট্য", "script"] : ["টি লেখা", page.unit];
+  return both(`${digits(count)}${bengali}${more}`, `${count} ${count === 1 ? word : `${word}s`}${english}`);
 }
 
 function item(script) {
-  const { brand, product, industry, tone, duration_seconds: seconds } = script.request;
+  const { industry, tone, duration_seconds: seconds } = script.request;
   const about = [halves(industry ?? "")[0], halves(tone ?? "")[0], seconds ? `${digits(seconds)} সে.` : ""];
   const button = make(
     "button",
     { type: "button", dataset: { id: script.id } },
-    make("span", { className: "item-title" }, `${brand} · ${product}`),
+    make("span", { className: "item-title" }, titleOf(script.request)),
     make("span", { className: "item-about" }, about.filter(Boolean).join(" · ")),
-    make("span", { className: "item-about" }, `${when(script.created_at)}${script.valid ? "" : " · ঠিক করতে হবে"}`),
+    make("span", { className: "item-about" }, `${when(script.created_at)}${script.valid ? "" : ` · ${pick("ঠিক করতে হবে", "to be put right")}`}`),
   );
   button.addEventListener("click", () => onOpen(script));
   return make("li", {}, button);

@@ -25,6 +25,19 @@ export function readRows(markdown) {
   return rows;
 }
 
+/** Return a table of any columns: {columns: [...], rows: [[...], ...]} with text in every cell. */
+export function plainTable({ columns, rows }, caption) {
+  const head = make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name)));
+  const body = rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, cell))));
+  return make(
+    "table",
+    { className: "script" },
+    make("caption", { className: "only-heard" }, caption),
+    make("thead", {}, head),
+    make("tbody", {}, ...body),
+  );
+}
+
 /** Return the table of the rows. `caption` is read out first, and not shown: the heading above says the same. */
 export function tableOf(rows, caption) {
   const head = make(

@@ -1,8 +1,11 @@
 // What the page says: Bengali digits, dates, and the service's sentences in the words of somebody in Dhaka.
 
+import { page } from "./dom.js";
+
 const DIGITS = "০১২৩৪৫৬৭৮৯";
 
-export const digits = (value) => String(value).replace(/[0-9]/g, (digit) => DIGITS[digit]);
+export const digits = (value) =>
+  page.english ? String(value) : String(value).replace(/[0-9]/g, (digit) => DIGITS[digit]);
 
 /** "2026-01-05T09:30:00Z" -> "৫ জানুয়ারি, ১৫:৩০" in the reader's own time zone, the year only where it is another. */
 export function when(iso) {
@@ -10,7 +13,7 @@ export function when(iso) {
   if (Number.isNaN(date.getTime())) return "";
   const sameYear = date.getFullYear() === new Date().getFullYear();
   const year = sameYear ? {} : { year: "numeric" };
-  const write = (parts) => new Intl.DateTimeFormat("bn-BD", parts).format(date);
+  const write = (parts) => new Intl.DateTimeFormat(page.english ? "en-GB" : "bn-BD", parts).format(date);
   const day = write({ day: "numeric", month: "long", ...year });
   return `${day}, ${write({ hour: "2-digit", minute: "2-digit", hourCycle: "h23" })}`;
 }
@@ -52,6 +55,7 @@ const FIELD_PROBLEMS = [
 
 /** Return what is wrong with a field; the service's own words where the page has none better. */
 export function fieldWords(problem) {
+  if (page.english) return `This ${problem}.`;
   for (const [pattern, write] of FIELD_PROBLEMS) {
     const found = pattern.exec(problem);
     if (found) return write(...found.slice(1).map(digits));
@@ -87,10 +91,31 @@ const TROUBLES = {
   413: ["লেখা বেশি বড় হয়ে গেছে", "মূল বার্তা ছোট করে আবার চেষ্টা করুন।"],
   422: ["কয়েকটা ঘর ঠিক করতে হবে", "লাল দাগ দেওয়া ঘরগুলো দেখুন।"],
 };
+const KEPT = "What you typed is still here; try again in a moment.";
+const ENGLISH = {
+  offline: ["You are offline", "Try again when the connection is back. What you typed is still here."],
+  unreachable: ["The service does not answer", KEPT],
+  cut: ["The answer broke off", "The connection was lost in the middle. Try again."],
+  store: ["Earlier answers cannot be fetched now", "Try again in a moment. Nothing that was kept is lost."],
+  502: ["The engine does not answer", KEPT],
+  503: ["The engine is down", KEPT],
+  504: ["It took too long", "Ask for something shorter, or try again later."],
+  429: ["Many are writing now", KEPT],
+  401: ["An API key is needed", "Ask whoever runs the service for it, then try again."],
+  403: ["This key is not let in", "Speak to whoever runs the service."],
+  404: ["It was not found", "Perhaps it was deleted."],
+  413: ["That is too long", "Make the message shorter and try again."],
+  422: ["Something has to be put right", "See the fields that are marked."],
+};
+const UNKNOWN_ENGLISH = ["That did not work", "Try again; if it happens again, tell whoever runs the service."];
 const UNKNOWN = ["কাজটা হলো না", "আবার চেষ্টা করুন। বারবার হলে যিনি সেবাটি চালান, তাঁকে জানান।"];
 
 /** Return {title, advice, english} for a Trouble of service.js. */
 export function troubleWords(trouble) {
+  if (page.english) {
+    const [title, advice] = ENGLISH[trouble.kind] ?? ENGLISH[trouble.status] ?? UNKNOWN_ENGLISH;
+    return { title, advice, english: trouble.detail || "" };
+  }
   const [title, advice, english] = TROUBLES[trouble.kind] ?? TROUBLES[trouble.status] ?? UNKNOWN;
   return { title, advice, english: trouble.detail || english || "" };
 }
