@@ -105,8 +105,9 @@ def test_a_chat_goes_through_and_streams(service):
 # --- fifty models, one after the other
 
 
-# The store's caches and Python's heap fill for some hundred answers (6 MB of 165), then stay as they are.
-IN_FLIGHT, WARM_UP, SWAPS = 20, 10, 50
+# SQLite keeps pages for every connection, 2 MB at most for each: that fills for a thousand answers or so (8 MB of 165).
+IN_FLIGHT, WARM_UP, SWAPS = 20, 30, 50
+SPARE_FILES = 15  # a store's pool may still open five connections of three files; one leaked a swap would make fifty
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_fifty_swaps_under_twenty_requests_lose_none_and_leave_no_memory_behind(
     assert set(statuses) == {200} and len(statuses) > SWAPS
     assert before["processes"] == after["processes"] == 2, "an old engine still runs"
     assert after["memory"] <= before["memory"] * 1.05, (before, after)
-    assert after["files"] <= before["files"] + 5, (before, after)
+    assert after["files"] <= before["files"] + SPARE_FILES, (before, after)
 
 
 def test_an_engine_does_not_grow_with_every_prompt_it_has_seen(folder):
