@@ -102,6 +102,20 @@ def mending_verdict(larger: Row, trials: Sequence[Row]) -> str:
     return f"{gained}, in {best['size_mb']} MB; {figures}, is {how}: choose by the room you have."
 
 
+def training_verdict(kind: str, before: float, after: float) -> str:
+    """Return in one sentence whether gentler training could mend `kind`: no training at all is the gentlest.
+
+    `before` and `after` are the distances (nats) from each model's own 16-bit file, before and after training. What
+    differs by less than a tenth counts as the same.
+    """
+    found = f"{kind} lies {before:.3f} nats from its own 16-bit file before training, {after:.3f} after it"
+    if after > before * 1.1:
+        return f"{found}: training made rounding dearer, so a gentler one (fewer, smaller steps) may mend a part of it."
+    if after < before * 0.9:
+        return f"{found}: training made rounding cheaper on these scripts, so a gentler one would mend nothing."
+    return f"{found}: about the same, so gentler training would mend little."
+
+
 def only_marks(texts: Sequence[str]) -> int:
     """Return how many texts hold no letter of any script at all: pipes, dashes, or nothing."""
     return sum(not any(sign.isalpha() for sign in text) for text in texts)
