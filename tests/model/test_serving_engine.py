@@ -20,6 +20,7 @@ from lekhai_helpers.ship.api import create_app
 from lekhai_helpers.ship.engines import EngineError, LocalEngine, local_engine
 from lekhai_helpers.ship.gguf_header import ModelFileError, read_header
 from lekhai_helpers.ship.limits import Limits, Security
+from lekhai_helpers.ship.llama_server import LlamaServer
 from lekhai_helpers.ship.quantize import convert_to_gguf, quantize
 from lekhai_helpers.ship.serving import LocalService
 from lekhai_helpers.ship.store import ScriptStore
@@ -79,6 +80,15 @@ def test_the_grammar_holds_a_random_models_hand(service):
     assert body["markdown"].startswith("| Visual | Audio |\n|---|---|\n| ")
     assert body["model"] == board.current.name and body["model"].startswith("tiny-q8_0.gguf@")
     assert body["id"]
+
+
+def test_an_engine_of_the_service_lets_go_of_the_cores_soon_and_the_users_own_wish_counts(service, monkeypatch):
+    """Two engines that spin on the same cores are three times slower together."""
+    _, board = service
+    assert psutil.Process(board.engine.pid).environ()["GOMP_SPINCOUNT"] == "200"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with LlamaServer(board.engine.gguf, slots=1, yields=True) as server:
+        assert psutil.Process(server.process.pid).environ()["GOMP_SPINCOUNT"] == "7"
 
 
 def test_the_same_seed_and_order_write_the_same(folder, settings):
