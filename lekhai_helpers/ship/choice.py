@@ -34,7 +34,12 @@ def recommend(files: Sequence[Row], tolerance: float = TOLERANCE, distance: floa
         "the distance": lambda row: row.get("distance") is None or row["distance"] <= distance,
     }
     best = _smallest(files, list(rules.values()))
-    parts = [f"{best['file']} is the smallest file that holds"]
+    holds = all(rule(best) for rule in rules.values())
+    parts = [
+        f"{best['file']} is the smallest file that holds"
+        if holds
+        else f"no file holds: {best['file']} is the whole one"
+    ]
     parts += [f"{row['file']} is smaller and {_failing(row, enough, distance)}" for row in _smaller(files, best)]
     parts += [_decided(files, best, rules), *_edges(files, best, distance)]
     return dict(best) | {"why": "; ".join(part for part in parts if part)}
@@ -103,17 +108,17 @@ def mending_verdict(larger: Row, trials: Sequence[Row]) -> str:
 
 
 def training_verdict(kind: str, before: float, after: float) -> str:
-    """Return in one sentence whether gentler training could mend `kind`: no training at all is the gentlest.
+    """Return in one sentence what the model before training hints at: could gentler training mend `kind`?
 
     `before` and `after` are the distances (nats) from each model's own 16-bit file, before and after training. What
     differs by less than a tenth counts as the same.
     """
     found = f"{kind} lies {before:.3f} nats from its own 16-bit file before training, {after:.3f} after it"
     if after > before * 1.1:
-        return f"{found}: training made rounding dearer, so a gentler one (fewer, smaller steps) may mend a part of it."
+        return f"{found}: a sign that training made rounding dearer; a gentler one (fewer, smaller steps) may help."
     if after < before * 0.9:
-        return f"{found}: training made rounding cheaper on these scripts, so a gentler one would mend nothing."
-    return f"{found}: about the same, so gentler training would mend little."
+        return f"{found}: no sign that training made rounding dearer, so none that a gentler one would help."
+    return f"{found}: about the same, so no sign that a gentler training would help."
 
 
 def only_marks(texts: Sequence[str]) -> int:

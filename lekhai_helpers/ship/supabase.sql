@@ -8,7 +8,8 @@
 --
 -- Two kinds of users share the table. A page that signs people in through Supabase comes as the role `authenticated`,
 -- and the policies below hold for it. `lekhai serve` with LEKHAI_DATABASE_URL comes as the table's owner, whom
--- policies do not bind: its scripts have no user_id, and nobody but the owner sees them.
+-- policies do not bind: its scripts have no user_id, and nobody but the owner sees them. It reads and searches those
+-- alone, and none that belongs to a person.
 
 begin;
 
