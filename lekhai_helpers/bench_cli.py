@@ -1,4 +1,4 @@
-"""``lekhai bench``: a bounded load on the service, and one table of what it came to. Taught in notebook 09.
+"""``lekhai bench``: a bounded load on the service, and one table of what it came to. See the README.
 
 Everything heavy is imported inside the verb.
 """

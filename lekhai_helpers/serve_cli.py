@@ -64,7 +64,10 @@ def reload(
     import httpx
 
     from lekhai_helpers.ship.limits import ADMIN_TOKEN
+    from lekhai_helpers.ship.load import on_this_machine
 
+    if not on_this_machine(service):
+        raise ServeError(f"{service} is not on this machine: a model is changed there, and the token goes nowhere else")
     token = os.environ.get(ADMIN_TOKEN, "")
     if not token:
         raise ServeError(f"set {ADMIN_TOKEN} to what the service was started with")

@@ -75,6 +75,16 @@ def on_colab() -> bool:
     return False
 
 
+def card_holds(megabytes: float) -> bool:
+    """Say whether there is a card with room for weights of so many MB (10^6 bytes), a fifth more, and 2 GB to work."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return False
+    free, _ = torch.cuda.mem_get_info()
+    return free / 1e6 >= megabytes * 1.2 + 2000
+
+
 def memory_mb() -> float:
     """Return how much memory this process holds now (resident), in MiB."""
     import psutil

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.core.hardware import card_holds
 from lekhai_helpers.core.recipe import Decoding, Lora, Settings
 from lekhai_helpers.core.run_folder import cache_folder
 from lekhai_helpers.prepare.templates import fix_tokenizer
@@ -104,13 +105,16 @@ def load_model(
 
 
 def load_plain(path: str | Path):
-    """Load a model for writing only, with plain Transformers and no training engine: for services."""
+    """Load a model for writing and reading, with plain Transformers and no training engine.
+
+    It goes to the card where that has room for its weights as they are, and else stays in the main memory.
+    """
     _hush_imports()
-    import torch
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(path)
+    megabytes = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
+    device = "cuda" if card_holds(megabytes) else "cpu"
     model.to(device)
     if device == "cpu":
         decode_without_copies(model)

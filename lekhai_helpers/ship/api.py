@@ -27,7 +27,7 @@ from lekhai_helpers.ship.metrics import Counting, Metrics
 from lekhai_helpers.ship.page import add_page
 from lekhai_helpers.ship.problems import Problem, Refusal, add_handlers, problems
 from lekhai_helpers.ship.reload import reload_model
-from lekhai_helpers.ship.service import MODEL_HEADER, ClientLeft, Parts, Service, Store, with_token
+from lekhai_helpers.ship.service import MODEL_HEADER, ClientLeft, Parts, Service, Store, with_key, with_token
 from lekhai_helpers.ship.switchboard import Switchboard
 from lekhai_helpers.ship.writing import new_client
 
@@ -90,7 +90,12 @@ async def health(service: Parts, response: Response) -> Health:
     return Health(status=status, model=board.current.name, in_flight=board.in_flight, waiting=board.waiting)  # type: ignore[arg-type]
 
 
-@machine.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@machine.get(
+    "/metrics",
+    response_class=Response,
+    dependencies=[Depends(with_key)],
+    responses=problems(401) | {200: {"content": {"text/plain": {}}}},
+)
 async def metrics(service: Parts) -> Response:
     """Return figures for Prometheus: answers, scripts, times, the queue, the engine's memory."""
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.exc import SQLAlchemyError
 
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.prepare.contracts import get_contract, words_of
@@ -215,6 +216,9 @@ async def keep(service: Service, asked: Order, text: str, engine: Engine, second
         stored: StoredScript | None = await asyncio.to_thread(service.store.add, new)
     except StoreError as error:
         LOG.error("a script could not be kept: %s", error)
+        stored = None
+    except SQLAlchemyError as error:  # its text may hold what somebody wrote
+        LOG.error("a script could not be kept: %s", type(error).__name__)
         stored = None
     service.metrics.scripts.labels(str(verdict.ok).lower(), str(stored is not None).lower()).inc()
     service.metrics.seconds.observe(seconds)

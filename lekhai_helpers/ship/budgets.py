@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,11 @@ def begin_gguf_set(
     folder.mkdir(parents=True, exist_ok=True)
     clear_unfinished(folder)
     copied = 0.0 if source is None or can_link(Path(source), folder) else folder_mb(Path(source))
-    return gguf_budget(config, kinds, trials, kept_mb + copied).check(folder)
+    need = gguf_budget(config, kinds, trials, kept_mb + copied)
+    if kept_mb:  # predictions are compared, so the 16-bit model itself is read, too
+        read = weights_from_shapes(config, four_bit=False) + _LIBRARIES_MB
+        need = replace(need, memory_mb=max(need.memory_mb, read))
+    return need.check(folder)
 
 
 def folder_mb(folder: Path) -> float:

@@ -40,7 +40,12 @@ def recommend(
         "the distance": lambda row: row.get("distance") is None or row["distance"] <= distance,
     }
     best = _smallest(files, list(rules.values()))
-    parts = [f"{best['file']} is the smallest file that holds"]
+    holds = all(rule(best) for rule in rules.values())
+    parts = [
+        f"{best['file']} is the smallest file that holds"
+        if holds
+        else f"no file holds: {best['file']} is the whole one"
+    ]
     parts += [f"{row['file']} is smaller and {_failing(row, enough, distance, many)}" for row in _smaller(files, best)]
     parts += [_decided(files, best, rules), *_edges(files, best, distance)]
     return dict(best) | {"why": "; ".join(part for part in parts if part)}
@@ -106,6 +111,20 @@ def mending_verdict(larger: Row, trials: Sequence[Row]) -> str:
         return f"{gained}, in {best['size_mb']} MB; {figures}, is larger and farther: the mended file is worth it."
     how = "smaller but farther" if smaller else "nearer but larger"
     return f"{gained}, in {best['size_mb']} MB; {figures}, is {how}: choose by the room you have."
+
+
+def training_verdict(kind: str, before: float, after: float) -> str:
+    """Return in one sentence what the model before training hints at: could gentler training mend `kind`?
+
+    `before` and `after` are the distances (nats) from each model's own 16-bit file, before and after training. What
+    differs by less than a tenth counts as the same.
+    """
+    found = f"{kind} lies {before:.3f} nats from its own 16-bit file before training, {after:.3f} after it"
+    if after > before * 1.1:
+        return f"{found}: a sign that training made rounding dearer; a gentler one (fewer, smaller steps) may help."
+    if after < before * 0.9:
+        return f"{found}: no sign that training made rounding dearer, so none that a gentler one would help."
+    return f"{found}: about the same, so no sign that a gentler training would help."
 
 
 def only_marks(texts: Sequence[str]) -> int:

@@ -133,7 +133,7 @@ def local_engine(gguf: Path, context: int, slots: int) -> Engine:
     not take it.
     """
     header = read_header(gguf)
-    server = LlamaServer(gguf, context=context, slots=slots)
+    server = LlamaServer(gguf, context=context, slots=slots, yields=True)
     try:
         server.__enter__()
     except QuantizeError as error:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.core.hardware import card_holds
 from lekhai_helpers.learn.model import unsloth_engine
-from lekhai_helpers.learn.shapes import read_config
+from lekhai_helpers.learn.shapes import read_config, weights_from_shapes
 from lekhai_helpers.ship.atomic import new_folder
 from lekhai_helpers.ship.budgets import PLACES, four_bit_budget
 from lekhai_helpers.ship.choice import DISTANCE
@@ -130,7 +131,8 @@ def _load(folder: Path, quantization_config: Any = None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = {"": 0 if torch.cuda.is_available() else "cpu"}
+    rounded = quantization_config is not None or "quantization_config" in read_config(folder)
+    place = {"": 0 if card_holds(weights_from_shapes(read_config(folder), four_bit=rounded)) else "cpu"}
     if quantization_config is None:  # naming it, even as None, would hide the one that a 4-bit folder has
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=place)
     else:

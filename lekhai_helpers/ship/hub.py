@@ -63,7 +63,7 @@ def push(
 
     import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     api = HfApi(token=found[0])
     try:
@@ -77,6 +77,8 @@ def push(
             f"the hub refused {name}: {error}. Check that the name is yours and that the token may write to it "
             "(https://huggingface.co/settings/tokens), then push again"
         ) from error
+    except OfflineModeIsEnabled:
+        raise ExportError("the hub may not be asked: HF_HUB_OFFLINE is set. Unset it, then push again") from None
     except httpx.TransportError as error:
         raise ExportError(f"the hub cannot be reached ({error}): check the network, then push again") from error
     return str(address)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.ship.atomic import new_file
 from lekhai_helpers.ship.errors import QuantizeError
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
@@ -94,21 +95,20 @@ def write_imatrix(sums: Mapping[str, Any], tokens: int, texts: int, target: Path
     import numpy as np
     from gguf import GGUFWriter
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_suffix(".writing")
-    writer = GGUFWriter(beside, "imatrix")
-    writer.add_type("imatrix")
-    writer.add_array("imatrix.datasets", ["training rows"])
-    writer.add_uint32("imatrix.chunk_count", texts)
-    writer.add_uint32("imatrix.chunk_size", max(1, tokens // max(1, texts)))
-    for name, values in sorted(sums.items()):
-        writer.add_tensor(name + _SUMS, np.asarray(values, dtype=np.float32)[None, :])
-        writer.add_tensor(name + _COUNTS, np.full((1, 1), tokens, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return beside.replace(target)
+    with new_file(target) as beside:
+        writer = GGUFWriter(beside, "imatrix")
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", ["training rows"])
+        writer.add_uint32("imatrix.chunk_count", texts)
+        writer.add_uint32("imatrix.chunk_size", max(1, tokens // max(1, texts)))
+        for name, values in sorted(sums.items()):
+            writer.add_tensor(name + _SUMS, np.asarray(values, dtype=np.float32)[None, :])
+            writer.add_tensor(name + _COUNTS, np.full((1, 1), tokens, dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return target
 
 
 def read_imatrix(file: Path) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def measure_latency(
     import psutil
 
     one_token = settings.decoding.model_copy(update={"max_new_tokens": 1})
+    busy = psutil.getloadavg()[0]
     with LlamaServer(gguf, context=settings.model.max_seq_length, slots=1, threads=threads) as server:
-        busy = psutil.getloadavg()[0]
         _wait(server, prompts[0], one_token, 0)
         cold = [_wait(server, prompt, one_token, n)[0] for n, prompt in _turns(prompts, first)]
         warm = [_wait(server, prompt, one_token, n, reuse=True)[0] for n, prompt in _turns(prompts, first)]

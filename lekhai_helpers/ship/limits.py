@@ -50,13 +50,16 @@ class Security:
     admin_token: str = field(default="", repr=False)
     models: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Follow links in the folders: a new model's path is compared when it has been followed, too."""
+        object.__setattr__(self, "models", tuple(Path(folder).resolve() for folder in self.models))
+
     @classmethod
     def from_environment(cls, models: Sequence[Path] = (), environment: Mapping[str, str] | None = None) -> Security:
         """Return what LEKHAI_API_KEY, LEKHAI_ADMIN_TOKEN and LEKHAI_MODELS (folders) say; `models` are added."""
         given = os.environ if environment is None else environment
         named = [Path(part).expanduser() for part in given.get(MODELS, "").split(os.pathsep) if part]
-        folders = tuple(folder.resolve() for folder in (*models, *named))
-        return cls(given.get(API_KEY, ""), given.get(ADMIN_TOKEN, ""), folders)
+        return cls(given.get(API_KEY, ""), given.get(ADMIN_TOKEN, ""), (*models, *named))
 
     def check_key(self, given: str | None) -> None:
         """Let a request through or raise Refusal (401)."""

@@ -1,7 +1,7 @@
 """llama.cpp's HTTP server as a process of its own: ``python -m lekhai_helpers.ship.llama_process '{...}'``.
 
 A crash in C code then ends this process and not the notebook, and its memory can be measured by itself.
-Started by `ship.quantize.LlamaServer`; ends when its standard input is closed.
+Started by `ship.llama_server.LlamaServer`; ends when its standard input is closed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A bounded load on a service: how many scripts a minute it writes, and how long one waits. Taught in notebook 09.
+"""A bounded load on a service: how many scripts a minute it writes, and how long one waits. Used by `lekhai bench`.
 
 ``measure_load(address, clients=(1, 4, 16), requests=16)`` returns a `Level` for each number of clients, ``load_table``
 writes them as text. Each client asks for one script after the other, streamed, and never has two requests open.

@@ -34,7 +34,8 @@ def check_stops(
     if not ended:
         fix = "train longer, or raise decoding.max_new_tokens: the model itself does not end its answers"
         return Check(name, file, False, found, TRAINING, fix)
-    if len(runs) <= STOP_SLACK * ended:
+    same = [place for place in runs if parted and not parted[place]]
+    if len(runs) <= STOP_SLACK * ended and not (whole and same):
         return Check(name, file, True, found)
     if not whole:
         return Check(name, file, False, found, ROUNDING, _LARGER)

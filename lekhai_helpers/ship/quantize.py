@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lekhai_helpers.ship.atomic import new_file
 from lekhai_helpers.ship.errors import QuantizeError
 from lekhai_helpers.ship.llama_server import LlamaServer, template_differences, token_differences
 from lekhai_helpers.ship.ollama_template import modelfile, write_modelfile
@@ -109,14 +110,14 @@ def convert_to_gguf(folder: Path, target: Path) -> Path:
     """
     if needs_sentencepiece(folder):
         write_sentencepiece(folder)
-    beside = target.with_suffix(".writing")
-    command = [sys.executable, "-m", "convert_hf_to_gguf", str(folder), "--outtype", "f16", "--outfile", str(beside)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not beside.exists():
-        beside.unlink(missing_ok=True)
-        last = "\n".join(done.stderr.strip().splitlines()[-4:])
-        raise QuantizeError(f"llama.cpp's converter could not read {folder.name}:\n{last}")
-    return beside.replace(target)
+    with new_file(target) as beside:
+        how = ["--outtype", "f16", "--outfile", str(beside)]
+        command = [sys.executable, "-m", "convert_hf_to_gguf", str(folder), *how]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not beside.exists():
+            last = "\n".join(done.stderr.strip().splitlines()[-4:])
+            raise QuantizeError(f"llama.cpp's converter could not read {folder.name}:\n{last}")
+    return target
 
 
 def quantize(
@@ -131,16 +132,12 @@ def quantize(
     Raises QuantizeError where llama.cpp cannot read `source` or cannot write, and where the matrix or a pattern had
     no effect: a file that only seems better is worse than none.
     """
-    beside = target.with_suffix(".writing")
-    try:
+    with new_file(target) as beside:
         if imatrix is None and not keep:
             _quantize_here(source, beside, kind)
         else:
             _quantize_apart(source, beside, kind, imatrix, keep)
-    except QuantizeError:
-        beside.unlink(missing_ok=True)
-        raise
-    return beside.replace(target)
+    return target
 
 
 def _quantize_here(source: Path, beside: Path, kind: str) -> None:

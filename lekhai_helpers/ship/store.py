@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, or_, select, text
+from sqlalchemy.dialects import postgresql
 
 from lekhai_helpers.ship.store_faults import DatabaseGone, StoreError, UnknownScript, faults_in_words, told
 from lekhai_helpers.ship.store_open import FileMoved, open_database
@@ -92,7 +93,7 @@ class ScriptStore:
         wanted = [scripts.c.search_text.contains(word, autoescape=True) for word in _search_words(_storable(query))]
         if industry.strip():
             wanted.append(scripts.c.industry == one_line(_storable(industry)))
-        page = scripts.select().order_by(scripts.c.created_at.desc(), scripts.c.id.desc())
+        page = self._ours().order_by(scripts.c.created_at.desc(), scripts.c.id.desc())
         page = page.limit(max(1, min(limit, MAX_PAGE)))
 
         def read(connection: Connection, _: bool) -> list[StoredScript]:
@@ -106,11 +107,21 @@ class ScriptStore:
         number = _uuid(id)
         if number is None:
             return None
-        one = scripts.select().where(scripts.c.id == number)
+        one = self._ours().where(scripts.c.id == number)
         row = self._work(lambda connection, _: connection.execute(one).one_or_none())
         return None if row is None else _stored(row)
 
     # --- within
+
+    def _ours(self) -> Select[Any]:
+        """Select scripts that belong to nobody: on Supabase others belong to the person who signed in there.
+
+        The column `user_id` exists only there, and may come while this runs, so the row itself is asked for it.
+        """
+        rows = scripts.select()
+        if self._database.engine.dialect.name != "postgresql":
+            return rows
+        return rows.where(text("to_jsonb(scripts) ->> 'user_id' IS NULL"))
 
     def _work(self, work: Callable[[Connection, bool], _Answer]) -> _Answer:
         """Do `work` in one transaction, and once more where the server was gone: it may be back by now."""
@@ -141,10 +152,12 @@ class ScriptStore:
 
 
 def _insert(connection: Connection, row: dict[str, Any], again: bool) -> None:
-    # The first try may have been committed just before the connection broke.
-    if again and connection.scalar(select(scripts.c.id).where(scripts.c.id == row["id"])) is not None:
+    if not again:
+        connection.execute(scripts.insert(), row)
         return
-    connection.execute(scripts.insert(), row)
+    # The first try may have been committed before the connection broke, or be committed at this very moment: a row with
+    # this id, which was drawn by chance, is the same script.
+    connection.execute(postgresql.insert(scripts).values(row).on_conflict_do_nothing(index_elements=["id"]))
 
 
 def _older_than(connection: Connection, before: str) -> ColumnElement[bool]:

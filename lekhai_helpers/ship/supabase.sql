@@ -8,7 +8,8 @@
 --
 -- Two kinds of users share the table. A page that signs people in through Supabase comes as the role `authenticated`,
 -- and the policies below hold for it. `lekhai serve` with LEKHAI_DATABASE_URL comes as the table's owner, whom
--- policies do not bind: its scripts have no user_id, and nobody but the owner sees them.
+-- policies do not bind: its scripts have no user_id, and nobody but the owner sees them. It reads and searches those
+-- alone, and none that belongs to a person.
 
 begin;
 
@@ -36,8 +37,8 @@ alter table public.scripts
     alter column search_text set default '',
     alter column user_id set default auth.uid();
 
--- A person may write anything into their own rows, and `lekhai serve` reads all of them for its history: one row that it
--- cannot read (a list for a request, the year 294276) would close the history to everybody.
+-- A person may write anything into their own rows. One that no program can read (a list for a request, the year 294276)
+-- would close the whole history it stands in.
 alter table public.scripts drop constraint if exists scripts_readable;
 alter table public.scripts add constraint scripts_readable check (
     created_at between '2000-01-01T00:00:00Z' and '9999-01-01T00:00:00Z'

@@ -183,7 +183,7 @@ survival_table(survival).round(3)
 # ### Explanation
 # For programs that load 4-bit weights themselves (bitsandbytes), the merged model is also written in that form, loaded
 # again and compared: with itself before the saving (that must be nothing) and with 16 bits (the price of rounding), on
-# texts of the test part, which nothing was trained or chosen on. It holds if its predictions are at most 0.1 nats
+# texts of the test part, which no weight was trained or chosen on. It holds if its predictions are at most 0.1 nats
 # away, the rule by which notebook 12 judges its files.
 
 # %%
@@ -203,6 +203,7 @@ figures["four_bit"] = four.sentence
 # notebook run again must not boast of what came later. Beside it stand the licences of all it rests on.
 
 # %%
+from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.ship.export import model_card
 from lekhai_helpers.ship.licences import card_licence, licences_text
 
@@ -210,8 +211,8 @@ facts = {"base": base.title, "base_licence": base.licence if base.licence != "se
 facts["merge_t"] = phase.figures("02_sutro_fusion").get("merge_t")
 facts = {name: fact for name, fact in facts.items() if fact is not None}
 card = model_card(settings, phase.ledger, facts, stages=("base", "merged", "sft", "sft+grammar"))
-(folder / "README.md").write_text(card, encoding="utf-8")
-(folder / "LICENCES.md").write_text(licences_text(settings, card_licence(folder)), encoding="utf-8")
+write_text(folder / "README.md", card)
+write_text(folder / "LICENCES.md", licences_text(settings, card_licence(folder)))
 print(card)
 
 # %% [markdown]

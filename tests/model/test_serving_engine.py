@@ -20,6 +20,7 @@ from lekhai_helpers.ship.api import create_app
 from lekhai_helpers.ship.engines import EngineError, LocalEngine, local_engine
 from lekhai_helpers.ship.gguf_header import ModelFileError, read_header
 from lekhai_helpers.ship.limits import Limits, Security
+from lekhai_helpers.ship.llama_server import LlamaServer
 from lekhai_helpers.ship.quantize import convert_to_gguf, quantize
 from lekhai_helpers.ship.serving import LocalService
 from lekhai_helpers.ship.store import ScriptStore
@@ -81,6 +82,15 @@ def test_the_grammar_holds_a_random_models_hand(service):
     assert body["id"]
 
 
+def test_an_engine_of_the_service_lets_go_of_the_cores_soon_and_the_users_own_wish_counts(service, monkeypatch):
+    """Two engines that spin on the same cores are three times slower together."""
+    _, board = service
+    assert psutil.Process(board.engine.pid).environ()["GOMP_SPINCOUNT"] == "200"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    with LlamaServer(board.engine.gguf, slots=1, yields=True) as server:
+        assert psutil.Process(server.process.pid).environ()["GOMP_SPINCOUNT"] == "7"
+
+
 def test_the_same_seed_and_order_write_the_same(folder, settings):
     async def twice(engine) -> list[str]:
         body = chat_body(engine, order_from("রং নিয়ে লিখুন", settings), settings.decoding, 5)
@@ -105,8 +115,9 @@ def test_a_chat_goes_through_and_streams(service):
 # --- fifty models, one after the other
 
 
-# The store's caches and Python's heap fill for some hundred answers (6 MB of 165), then stay as they are.
-IN_FLIGHT, WARM_UP, SWAPS = 20, 10, 50
+# SQLite keeps pages for every connection, 2 MB at most for each: that fills for a thousand answers or so (8 MB of 165).
+IN_FLIGHT, WARM_UP, SWAPS = 20, 30, 50
+SPARE_FILES = 15  # a store's pool may still open five connections of three files; one leaked a swap would make fifty
 
 
 @pytest.fixture
@@ -170,7 +181,7 @@ def test_fifty_swaps_under_twenty_requests_lose_none_and_leave_no_memory_behind(
     assert set(statuses) == {200} and len(statuses) > SWAPS
     assert before["processes"] == after["processes"] == 2, "an old engine still runs"
     assert after["memory"] <= before["memory"] * 1.05, (before, after)
-    assert after["files"] <= before["files"] + 5, (before, after)
+    assert after["files"] <= before["files"] + SPARE_FILES, (before, after)
 
 
 def test_an_engine_does_not_grow_with_every_prompt_it_has_seen(folder):

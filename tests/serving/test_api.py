@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.ship.engines import EngineError, remote_engine
@@ -147,6 +148,22 @@ def test_documents_are_attachments_whose_names_hold_nothing_of_the_clients(bench
     assert word.content[:2] == b"PK" and word.headers["content-type"].endswith("wordprocessingml.document")
     assert table.headers["content-disposition"] == f'attachment; filename="lekhai-{id[:8]}.csv"'
     assert table.content.startswith(b"\xef\xbb\xbf") and "দেয়ালের রং ১" in table.text
+
+
+class SurprisedStore:
+    """Raises what nobody foresaw, with words of the user in it."""
+
+    def add(self, script):
+        raise IntegrityError("INSERT", {"markdown": "ঝিলমাটি"}, Exception("duplicate key"))
+
+    def close(self):
+        pass
+
+
+def test_a_fault_of_the_store_that_nobody_foresaw_costs_no_script(start, caplog):
+    answer = start(store=SurprisedStore()).write()
+    assert answer.status_code == 200 and answer.json()["rows"] and answer.json()["id"] is None
+    assert "could not be kept: IntegrityError" in caplog.text and "ঝিলমাটি" not in caplog.text
 
 
 class BrokenStore:

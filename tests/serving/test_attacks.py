@@ -40,7 +40,6 @@ CHATS = [
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "file:///etc/passwd"}]}]},
     {"messages": [{"role": "user", "content": "x"}], "temperature": "hot"},
     {"messages": [{"role": "user", "content": "x"}], "stop": [["x"]]},
-    {"messages": [{"role": "user", "content": "x"}], "max_tokens": 10**30},
     {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema", "json_schema": {}}},
     {"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "text", "schema": {}}},
 ]
@@ -58,8 +57,14 @@ def test_whatever_is_sent_the_answer_is_a_problem_in_words(bench, address):
 
 @pytest.mark.parametrize("asked", CHATS)
 def test_a_chat_that_cannot_be_is_refused_before_the_engine_hears_of_it(bench, asked):
-    assert bench.client.post("/v1/chat/completions", json=asked).status_code in (200, 422)
-    assert not bench.world.bodies or bench.world.bodies[-1]["max_tokens"] < 10_000
+    assert_problem(bench.client.post("/v1/chat/completions", json=asked), 422)
+    assert not bench.world.bodies
+
+
+def test_no_answer_is_longer_than_the_service_allows_whatever_is_asked(bench):
+    asked = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 10**30}
+    assert bench.client.post("/v1/chat/completions", json=asked).status_code == 200
+    assert bench.world.bodies[-1]["max_tokens"] < 10_000
 
 
 def test_a_schema_is_not_passed_on_and_plain_json_is(bench):
@@ -122,13 +127,21 @@ def test_methods_that_somebody_makes_up_do_not_fill_the_figures(bench):
     assert "MADEUP" not in figures and 'method="other"' in figures
 
 
+def whole_answer(client: socket.socket) -> bytes:
+    """Read to the end of the JSON: head and body may arrive apart."""
+    read = b""
+    while not read.endswith(b"}"):
+        read += client.recv(4096)
+    return read
+
+
 def test_a_connection_rests_longer_than_any_client_keeps_one(bench):
     """Closed after 5 seconds, as long as httpx keeps its own: a request sent in that moment broke, now and then."""
     place = (bench.client.base_url.host, bench.client.base_url.port)
     with socket.create_connection(place, timeout=20) as client:
         for wait in (6, 0):
             client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            assert whole_answer(client).startswith(b"HTTP/1.1 200")
             time.sleep(wait)
 
 

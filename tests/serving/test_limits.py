@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -115,7 +116,7 @@ def test_too_large_a_body_is_refused_whether_it_says_so_or_not(bench):
 
 def test_with_a_key_nothing_is_answered_without_it(start):
     bench = start(security=Security("পাসওয়ার্ড-key", "", ()))
-    for path in ("/v1/choices", "/v1/scripts"):
+    for path in ("/v1/choices", "/v1/scripts", "/metrics"):
         assert_problem(bench.client.get(path), 401, "Authorization: Bearer")
     for given in ("Bearer wrong", "Bearer", "Basic পাসওয়ার্ড-key"):
         answer = bench.client.post("/v1/scripts", json={}, headers={"Authorization": given.encode()})
@@ -132,6 +133,14 @@ def test_the_right_key_is_let_in(start):
 
 def test_secrets_do_not_show_in_what_is_printed():
     assert "secret" not in repr(Security("secret-key", "secret-token"))
+
+
+def test_folders_are_followed_to_where_they_are(tmp_path, monkeypatch):
+    """A folder of runs may be a link, or relative: files in it are found at the end of the link."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path)
+    assert Security(models=(tmp_path / "link", Path("real"))).models == ((tmp_path / "real").resolve(),) * 2
 
 
 def test_folders_and_keys_come_from_the_environment(tmp_path):

@@ -185,6 +185,13 @@ def test_reload_changes_the_model_of_a_running_service(start, monkeypatch):
     assert "two.gguf@00000000 answers now (before: one.gguf@00000000)" in answer.output
 
 
+def test_reload_sends_the_token_to_no_other_machine(monkeypatch):
+    monkeypatch.setenv("LEKHAI_ADMIN_TOKEN", "admin-token")
+    monkeypatch.setattr(httpx, "post", lambda *_, **__: pytest.fail("something was sent"))
+    answer = call("reload", "x.gguf", "--service", "http://lekhai.example.org")
+    assert answer.exit_code == 1 and "is not on this machine" in answer.output
+
+
 def test_reload_says_why_it_did_not(start, monkeypatch):
     bench = start()
     service = ("--service", str(bench.client.base_url))

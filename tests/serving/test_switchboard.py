@@ -14,6 +14,7 @@ from lekhai_helpers.ship.switchboard import Switchboard
 from tests.serving.fakes import REQUEST, FakeEngine, read_events, wait_until
 
 IN_FLIGHT, SWAPS = 20, 50
+SPARE_FILES = 15  # a store may still open five connections of three files; one file leaked a swap would make fifty
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def test_fifty_swaps_under_twenty_requests_lose_none_and_leave_nothing(start):
     after = census()
     # A pool of threads grows to its bound while there is work; what leaks would leak with every swap.
     assert after["threads"] < before["threads"] + SWAPS / 2 and after["children"] == before["children"]
-    assert after["files"] <= before["files"] + 5, (before, after)
+    assert after["files"] <= before["files"] + SPARE_FILES, (before, after)
     assert after["memory"] <= before["memory"] * 1.05, (before, after)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lekhai_helpers.core import plots
 from lekhai_helpers.ship import footprint
-from lekhai_helpers.ship.choice import mending_verdict, only_marks, recommend
+from lekhai_helpers.ship.choice import mending_verdict, only_marks, recommend, training_verdict
 from lekhai_helpers.ship.errors import ExportError
 
 
@@ -24,6 +24,11 @@ def test_the_smallest_file_that_still_does_its_job_is_recommended():
     best = recommend(FILES)
     assert best["file"] == "q5_k_m" and best["why"].startswith("q5_k_m is the smallest file that holds")
     assert "q4_k_m is smaller and writes 50% valid tables, under 70%" in best["why"]
+
+
+def test_where_no_file_holds_it_is_said_and_the_whole_one_is_taken():
+    best = recommend([row | {"passed": False} for row in FILES])
+    assert best["file"] == "f16" and best["why"].startswith("no file holds: f16 is the whole one")
 
 
 def test_a_file_that_writes_tables_but_predicts_something_else_is_not_recommended():
@@ -114,6 +119,14 @@ def test_a_mended_file_is_held_against_the_next_larger_kind(size, distance, said
 def test_a_remedy_that_mends_nothing_is_told():
     trials = [{"trial": name, "size_mb": 93, "distance": d} for name, d in (("as it is", 0.2), ("worse", 0.3))]
     assert mending_verdict({"trial": "q5_k_m", "size_mb": 100, "distance": 0.1}, trials).endswith("take q5_k_m.")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(0.54, 0.21, "no sign that training made"), (0.1, 0.2, "may help"), (0.2, 0.21, "about the same")],
+)
+def test_whether_gentler_training_could_help_is_read_from_the_model_before_it(before, after, said):
+    assert said in training_verdict("q4_k_m", before, after)
 
 
 def test_texts_of_marks_alone_are_counted():

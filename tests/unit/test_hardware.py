@@ -108,3 +108,14 @@ def test_asking_the_machine_loads_no_torch():
     code = "import sys; from lekhai_helpers.core import hardware; hardware.on_colab(); print('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("megabytes", "fits"), [(540, True), (8_000, True), (18_500, False)])
+def test_weights_go_to_the_card_only_where_it_has_room(monkeypatch, megabytes, fits):
+    """Nine billion numbers have 18.5 GB in 16 bits: more than a card of 12 GB holds, and yet there is a card."""
+    import torch
+
+    assert not hardware.card_holds(540) or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (12 * 10**9, 12 * 10**9))
+    assert hardware.card_holds(megabytes) is fits

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +56,7 @@ def push(folder, hub, **more):
 
 def _process(hub):
     environment = dict(os.environ) | {"HF_ENDPOINT": hub.address, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
-    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     return {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
@@ -126,6 +127,13 @@ def test_a_private_push_never_lands_in_a_public_repository(folder):
         done = push(folder, hub)
         assert done.returncode == 1 and "is public" in done.stdout
         assert hub.uploads == [] and hub.files == {}
+
+
+def test_a_machine_that_may_not_ask_the_hub_is_told(folder):
+    environment = _process(SimpleNamespace(address="http://127.0.0.1:9"))["env"] | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", PUSH, str(folder)]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 1 and "HF_HUB_OFFLINE is set" in done.stdout, done.stderr
 
 
 def test_a_hub_that_cannot_be_reached_is_told(folder):

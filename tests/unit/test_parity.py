@@ -236,6 +236,10 @@ def test_a_file_that_runs_on_where_hugging_face_stopped_is_not_passed():
     )
     assert "of 4 answers 2 ended by themselves, 4 in Hugging Face; 2 ran on" in small.found and small.fix
     assert check_stops("f", ours, [True, True, True, False], whole=False).passed
+    once, same = [True, True, True, False], [False] * 4  # one in four may run on by chance, but not by the same text
+    assert check_stops("f16", ours, once, whole=True, parted=[False, False, False, True]).passed
+    assert check_stops("f16", ours, once, whole=True, parted=same).cause == "special token"
+    assert check_stops("q8_0", ours, once, whole=False, parted=same).passed
     assert check_stops("f", [True, False, False, False], [True] + [False] * 3, whole=False).passed
 
 

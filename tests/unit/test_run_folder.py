@@ -268,7 +268,7 @@ def test_paths_are_shown_without_this_machines_folders(runs):
 
 
 def test_the_opening_tells_the_promise_and_says_so_where_there_is_none():
-    assert "time about 7 minutes" in opened("04_base_model").opening()
+    assert "time about 10 minutes" in opened("04_base_model").opening()
     settings = resolve("lekhai", "colab-t4")
     phase = opened("04_base_model")
     phase.run = Run(settings, "t")
