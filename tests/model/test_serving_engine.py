@@ -77,7 +77,8 @@ def test_the_grammar_holds_a_random_models_hand(service):
     """What comes begins as a table whatever the model knows: the engine really took the grammar."""
     client, board = service
     body = client.post("/v1/scripts", json=REQUEST).json()
-    assert body["markdown"].startswith("| Visual | Audio |\n|---|---|\n| ")
+    # Which of its few tokens it takes is chance: they may be used up with the last stroke of the head.
+    assert body["markdown"].startswith("| Visual | Audio |\n|---|---|")
     assert body["model"] == board.current.name and body["model"].startswith("tiny-q8_0.gguf@")
     assert body["id"]
 
