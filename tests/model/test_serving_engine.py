@@ -77,7 +77,10 @@ def test_the_grammar_holds_a_random_models_hand(service):
     """What comes begins as a table whatever the model knows: the engine really took the grammar."""
     client, board = service
     body = client.post("/v1/scripts", json=REQUEST).json()
-    assert body["markdown"].startswith("| Visual | Audio |\n|---|---|\n| ")
+    # Which tokens it takes is chance, long ones or single letters: the few it has may be used up within the head.
+    head = "| Visual | Audio |\n|---|---|\n| "
+    begun = body["markdown"][: len(head)]
+    assert len(begun) > 10 and head.startswith(begun)
     assert body["model"] == board.current.name and body["model"].startswith("tiny-q8_0.gguf@")
     assert body["id"]
 
