@@ -63,8 +63,7 @@ def reload(
     """Change the model of a running service without a gap. Needs the LEKHAI_ADMIN_TOKEN that it was started with."""
     import httpx
 
-    from lekhai_helpers.ship.limits import ADMIN_TOKEN
-    from lekhai_helpers.ship.load import on_this_machine
+    from lekhai_helpers.ship.limits import ADMIN_TOKEN, on_this_machine
 
     if not on_this_machine(service):
         raise ServeError(f"{service} is not on this machine: a model is changed there, and the token goes nowhere else")

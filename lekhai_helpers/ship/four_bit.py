@@ -131,8 +131,9 @@ def _load(folder: Path, quantization_config: Any = None):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    rounded = quantization_config is not None or "quantization_config" in read_config(folder)
-    place = {"": 0 if card_holds(weights_from_shapes(read_config(folder), four_bit=rounded)) else "cpu"}
+    config = read_config(folder)
+    rounded = quantization_config is not None or "quantization_config" in config
+    place = {"": 0 if card_holds(weights_from_shapes(config, four_bit=rounded)) else "cpu"}
     if quantization_config is None:  # naming it, even as None, would hide the one that a 4-bit folder has
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, device_map=place)
     else:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,6 +81,12 @@ class Security:
 def _same(given: str | None, expected: str) -> bool:
     """Compare in a time that does not tell how much of it was right."""
     return hmac.compare_digest((given or "").encode(), expected.encode())
+
+
+def on_this_machine(address: str) -> bool:
+    """Say whether an address like http://127.0.0.1:8000 is this machine's own (loopback)."""
+    host = urlsplit(address).hostname
+    return host == "localhost" or _is_loopback(host)
 
 
 def _is_loopback(host: str | None) -> bool:

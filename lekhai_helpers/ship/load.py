@@ -7,7 +7,6 @@ writes them as text. Each client asks for one script after the other, streamed, 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import statistics
 import time
@@ -19,10 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx
 
+from lekhai_helpers.ship.limits import Limits, Security, on_this_machine
 from lekhai_helpers.ship.load_client import Answer, LoadError, ask, briefs_for, tokens_counted
 
 if TYPE_CHECKING:
@@ -84,15 +83,6 @@ def measure_load(
     return _run(_levels(address, clients, requests, key, tell))
 
 
-def on_this_machine(address: str) -> bool:
-    """Say whether an address is this machine's own (loopback)."""
-    host = urlsplit(address).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def load_table(levels: Sequence[Level]) -> str:
     """Return the levels as a table for a terminal, a row each, and below it what went wrong."""
     lines = [_HEAD, *(_line(level) for level in levels)]
@@ -108,7 +98,6 @@ def service_over(engine: Engine, settings: Settings) -> Iterator[str]:
 
     The engine, or one that took its place, is closed at the end.
     """
-    from lekhai_helpers.ship.limits import Limits, Security
     from lekhai_helpers.ship.serving import LocalService, create_app
     from lekhai_helpers.ship.store import ScriptStore
     from lekhai_helpers.ship.switchboard import Switchboard

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from lekhai_helpers import cli
 from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.ship import load_client
-from lekhai_helpers.ship.limits import Security
-from lekhai_helpers.ship.load import Level, load_table, measure_load, nearest_rank, on_this_machine, service_over
+from lekhai_helpers.ship.limits import Security, on_this_machine
+from lekhai_helpers.ship.load import Level, load_table, measure_load, nearest_rank, service_over
 from lekhai_helpers.ship.load_client import LoadError
 from tests.serving.fakes import FakeEngine
 
