@@ -7,9 +7,7 @@ the title, links to the lessons before and after, the set-up cells that fetch th
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -61,6 +59,16 @@ if "google.colab" in sys.modules and importlib.util.find_spec("lekhai_helpers") 
 RELEASE_TEXT = """### Explanation
 The lesson is over: its variables are dropped and the memory its models held is given back, like clearing the desk \
 before the next subject. What the lesson left for others lies in the run's folder."""
+RELEASE_CODE = """for name in set(globals()) - names_at_start:
+    if not name.startswith("_"):
+        del globals()[name]
+from lekhai_helpers.learn.model import release_memory
+
+print(f"{release_memory():.0f} MB in use")"""
+NAMES_TEXT = """### Explanation
+A list of the names in use before the first lesson. All that come later belong to a lesson, and go when it is over."""
+NAMES_CODE = """names_at_start = {"names_at_start", *globals()}
+len(names_at_start)"""
 COLAB_TITLE = "# Can one Colab runtime make a Bengali copywriter?"
 COLAB_TEXT = """All twelve lessons in one notebook: one set-up, one choice of settings, and the memory given back \
 after each lesson. Run it from the top with *Runtime > Run all*; every lesson also exists as a notebook of its own."""
@@ -182,7 +190,7 @@ def _assemble_colab(sources: dict[str, Any]) -> Any:
     cells += _parameters_cells(next(iter(sources.values())))
     for source in sources.values():
         cells += _lesson_cells(source)
-        cells += [_cell("markdown", RELEASE_TEXT), _cell("code", _release_code(source), "release")]
+        cells += [_cell("markdown", RELEASE_TEXT), _cell("code", RELEASE_CODE, "release")]
     return _notebook(cells)
 
 
@@ -198,7 +206,8 @@ def _setup_cells() -> list[Any]:
 def _parameters_cells(source: Any) -> list[Any]:
     index = next(i for i, cell in enumerate(source.cells) if _has(cell, "parameters"))
     text = "### Explanation\nThe settings of all twelve lessons, chosen once. `auto` takes the profile that fits."
-    return [_cell("markdown", text), _cell("code", source.cells[index].source, "parameters")]
+    cells = [_cell("markdown", text), _cell("code", source.cells[index].source, "parameters")]
+    return [*cells, _cell("markdown", NAMES_TEXT), _cell("code", NAMES_CODE, "names")]
 
 
 def _lesson_cells(source: Any) -> list[Any]:
@@ -210,48 +219,6 @@ def _lesson_cells(source: Any) -> list[Any]:
             only_about_it = above.cell_type == "markdown" and "### Key Concepts" not in above.source
             drop |= {index, index - 1} if only_about_it and index > 1 else {index}
     return [_cell(c.cell_type, c.source, *c.metadata.get("tags", [])) for i, c in enumerate(cells) if i not in drop]
-
-
-def _release_code(source: Any) -> str:
-    """Write the cell that forgets every name a lesson gave, so that nothing holds its models any longer."""
-    names = " ".join(_names_given(source))
-    lines = textwrap.wrap(names, 119) or [""]
-    literal = f'"{lines[0]}"' if len(lines) == 1 else '"""\n' + "\n".join(lines) + '\n"""'
-    return (
-        "from lekhai_helpers.learn.model import release_memory\n\n"
-        f"lesson_names = {literal}\n"
-        "for name in lesson_names.split():\n"
-        "    globals().pop(name, None)\n"
-        'print(f"{release_memory():.0f} MB in use")'
-    )
-
-
-def _names_given(source: Any) -> list[str]:
-    """Return the names a lesson's cells assign or define at the top, in order, without the shared parameters."""
-    names: dict[str, None] = {}
-    for cell in source.cells:
-        if cell.cell_type != "code" or _has(cell, "parameters") or _has(cell, "setup"):
-            continue
-        for node in _walk_top(ast.parse(_plain_python(cell.source))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                names[node.name] = None
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names[node.id] = None
-    return [name for name in names if name not in PARAMETERS]
-
-
-def _walk_top(node: ast.AST):
-    """Yield the nodes of a cell that share its namespace: not the insides of functions and comprehensions."""
-    inside = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-    for child in ast.iter_child_nodes(node):
-        yield child
-        if not isinstance(child, inside):
-            yield from _walk_top(child)
-
-
-def _plain_python(source: str) -> str:
-    """Blank out shell and magic lines, which only Jupyter can read."""
-    return "\n".join("" if line.lstrip().startswith(("!", "%")) else line for line in source.splitlines())
 
 
 def _links(name: str, sources: dict[str, Any]) -> str:
