@@ -108,13 +108,13 @@ def _act(
     """Do what was chosen and return the example to show next."""
     from lekhai_helpers.prepare.curation import CurationError
 
-    if way == "undo the last step":
-        return _undo(curation, current, console, seen)
     if way in _DECISIONS:
         curation.decide(current.id, _DECISIONS[way])  # type: ignore[arg-type]
         seen.add(current.id)
         return _next(curation, seen)
     try:
+        if way == "undo the last step":
+            return _undo(curation, current, console, seen)
         _write(curation, current, way, asker, console)
     except CurationError as error:
         console.print(str(error), style="red", markup=False)

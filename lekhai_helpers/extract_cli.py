@@ -41,15 +41,19 @@ def extract_command(
         marked_only=marked,
         keep_secrets=keep_secrets,
     )
-    count = write_reflections(found, out, vault, replace)
-    for line in _report(tally, keep_secrets):
-        typer.echo(line)
+    try:
+        count = write_reflections(found, out, vault, replace)
+    finally:  # also where nothing was found: what was left out says why
+        for line in _report(tally, keep_secrets):
+            typer.echo(line)
     typer.echo(f"{count} reflections written to {out}. Next: lekhai curate {out}")
 
 
 def _report(tally: Tally, keep_secrets: bool) -> list[str]:
-    """Return what became of the vault, line by line."""
-    lines = [f"{tally.notes} notes read; taken: {_list(tally.kinds)}"]
+    """Return what became of the vault, line by line; nothing where none of it was read."""
+    if not (tally.notes or tally.skips or tally.left):
+        return []
+    lines = [f"{tally.notes} notes read; taken: {_list(tally.kinds) or 'none'}"]
     lines += [f"left out, as notes or parts of notes: {_list(tally.left)}"] if tally.left else []
     if keep_secrets:
         lines.append("secrets were not masked, as you asked")

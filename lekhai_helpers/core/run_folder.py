@@ -52,7 +52,10 @@ PHASES = {
             ("merge.language.data", "merge.structure.data"),
         ),
         PhaseSpec(
-            "03_data", ("dataset",), ("model", "data", "system_prompt", "seed"), ("data.file", "evaluation.briefs")
+            "03_data",
+            ("dataset",),
+            ("model", "data", "system_prompt", "seed"),
+            ("data.file", "data.labelled", "evaluation.briefs"),
         ),
         PhaseSpec("04_base_model", ("lora_config",), ("model", "lora", "sft", "seed")),
         PhaseSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from lekhai_helpers.prepare.dataset import Brief
 # A writer turns prompts (lists of messages) and a seed into texts: a model in this process, or a server. One that can
 # be held to a grammar takes a third argument, one Grammar for each prompt.
 Writer = Callable[..., list[Generation]]
+
+# What a problem says of one text alone: what is quoted, a list, numbers.
+_DIFFERS = re.compile(r"“[^”]*”|\[.*\]|-?\d+(?:[.,:-]+\d+)*(?:, -?\d[\d.,:-]*)*")
 
 
 def brief_messages(asked: str | Brief, settings: Settings) -> list[Message]:
@@ -147,12 +151,8 @@ def shown_figures(figures: Mapping[str, Any], words: Words) -> dict[str, Any]:
 
 
 def problem_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
-    """Count what is wrong with a stage's texts, the numbers in the messages left out."""
-    return Counter(
-        " ".join(word for word in problem.split() if not word[:1].isdigit())
-        for row in rows
-        for problem in row["problems"]
-    )
+    """Count what is wrong with a stage's texts. What differs from text to text, as numbers do, becomes ``…``."""
+    return Counter(_DIFFERS.sub("…", problem) for row in rows for problem in row["problems"])
 
 
 def valid_by_brief(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from lekhai_helpers.core.recipe import Settings, data_file
 from lekhai_helpers.prepare.row_checks import need_columns, record_of
-from lekhai_helpers.prepare.sources import DatasetError, get_brief_source, get_source
+from lekhai_helpers.prepare.sources import DatasetError, get_brief_source
 
 BRIEFS = "briefs_jsonl"  # reads JSON lines that no source of a recipe is named for
 Message = dict[str, str]
@@ -71,7 +71,7 @@ def load_briefs(
     path = Path(path)
     briefs: dict[str, Brief] = {}
     seen: set[str] = set()
-    read = get_source("ad_script_csv") if path.suffix.lower() == ".csv" else get_brief_source(source or BRIEFS)
+    read = get_brief_source("ad_script_csv" if path.suffix.lower() == ".csv" else source or BRIEFS)
     for row in read(path):
         need_columns(path, list(row.cells), ["prompt"])
         record = record_of(row)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
+from lekhai_helpers.core.replacing import replacing
 from lekhai_helpers.prepare.curation_file import CurationError, CurationFile, Event
 from lekhai_helpers.prepare.secrets import mask
 from lekhai_helpers.prepare.sources.base import DatasetError
@@ -68,7 +69,7 @@ class Curation:
         self.examples = _read(self.file)
         self._places = {example.id: place for place, example in enumerate(self.examples)}
         self._store = CurationFile(database or self.file.with_suffix(".curation.db"))
-        self._events = self._store.events()
+        self._known: list[Event] = []
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +89,9 @@ class Curation:
     def states(self) -> dict[str, State]:
         """Return what stands decided about every example: the events told again, without those that were undone."""
         found = {example.id: State(example.question, example.answer) for example in self.examples}
-        undone = {event.undoes for event in self._events}
-        for event in self._events:
+        events = self._events()
+        undone = {event.undoes for event in events}
+        for event in events:
             if event.example in found and event.number not in undone and event.action != "undo":
                 found[event.example] = _after(found[event.example], event)
         return found
@@ -107,7 +109,7 @@ class Curation:
 
     def history(self) -> list[Event]:
         """Return every event of this file's examples, the oldest first, those that were undone included."""
-        return [event for event in self._events if event.example in self._places]
+        return [event for event in self._events() if event.example in self._places]
 
     def decide(self, example: str, decision: Decision) -> None:
         """Approve, reject or skip an example."""
@@ -120,27 +122,21 @@ class Curation:
         """
         if not question.strip() or not answer.strip():
             raise CurationError("question and answer both need words: reject the example where there are none")
-        masked = 0
-        if self.examples[self.place(example)].row.get("masked") is not None:
-            (question, first), (answer, second) = mask(question), mask(answer)
-            masked = sum((first + second).values())
+        (question, first), (answer, second) = self._mask(example, question), self._mask(example, answer)
         state = self.states()[example]
         if (state.question, state.answer) != (question.strip(), answer.strip()):
             self._add(example, "edited", question=question.strip(), answer=answer.strip())
-        return masked
+        return first + second
 
     def note(self, example: str, text: str) -> None:
         """Keep a remark about an example; it goes into the export beside it and is never learned."""
         if text.strip():
-            self._add(example, "noted", note=text.strip())
+            self._add(example, "noted", note=self._mask(example, text.strip())[0])
 
     def undo(self) -> Event | None:
         """Take back the last event that was not taken back yet, also one of an earlier sitting; None where none is."""
-        undone = {event.undoes for event in self._events}
-        last = next(
-            (e for e in reversed(self.history()) if e.action != "undo" and e.number not in undone),
-            None,
-        )
+        undone = {event.undoes for event in self._events()}
+        last = next((e for e in reversed(self.history()) if e.action != "undo" and e.number not in undone), None)
         if last is not None:
             self._add(last.example, "undo", undoes=last.number)
         return last
@@ -153,27 +149,42 @@ class Curation:
     def export(self, out: Path, replace: bool = False) -> int:
         """Write the approved examples as JSONL, all or none, and return how many.
 
-        Raises CurationError where none is approved, or where `out` is there and `replace` does not say so.
+        Raises CurationError where none is approved, where `out` is a file of this curation or a folder, or where it is
+        there and `replace` does not say so.
         """
         out, rows = Path(out).expanduser(), self.approved()
         if not rows:
             raise CurationError(f"nothing is approved yet: `lekhai curate {self.file.name}` shows the examples")
-        if out.resolve() == self.file.resolve():
-            raise CurationError(f"{out.name} is the file that is being curated: give the export another name")
+        for own, what in ((self.file, "the file that is being curated"), (self.database, "where decisions are kept")):
+            if out.resolve() == own.resolve():
+                raise CurationError(f"{out.name} is {what}: give the export another name")
+        if out.is_dir():
+            raise CurationError(f"{out} is a folder: give the name of a file")
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        if out.exists() and not replace and out.read_text(encoding="utf-8") != text:
+        if out.exists() and not replace and out.read_bytes() != text.encode():
             raise CurationError(f"{out} is there already: give another name, or --replace to write it anew")
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = out.with_name(f"{out.name}.writing")
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        beside.replace(out)
+        with replacing(out) as file:
+            file.write(text)
         return len(rows)
+
+    def _events(self) -> list[Event]:
+        """Return all events, also those that another sitting has added since."""
+        self._known += self._store.events(after=self._known[-1].number if self._known else 0)
+        return self._known
+
+    def _mask(self, example: str, text: str) -> tuple[str, int]:
+        """Return a text with its secrets masked, and how many; as it is where the extraction was not to mask."""
+        if self.examples[self.place(example)].row.get("masked") is None:
+            return text, 0
+        text, found = mask(text)
+        return text, sum(found.values())
 
     def _add(self, example: str, action: str, **values: Any) -> None:
         if example not in self._places:
             raise CurationError(f"no example {example} in {self.file.name}")
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._events.append(self._store.add(Event(0, example, action, at, **values)))
+        self._store.add(Event(0, example, action, at, **values))
 
 
 def _after(state: State, event: Event) -> State:

@@ -53,13 +53,17 @@ class CurationFile:
         """Close the file."""
         self._db.close()
 
-    def events(self) -> list[Event]:
-        """Return all events, the oldest first."""
+    def events(self, after: int = 0) -> list[Event]:
+        """Return all events with a number above `after`, the oldest first."""
         with self._in_words():
-            return [Event(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number")]
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM events WHERE number > ? ORDER BY number", (after,))
+            return [Event(*row) for row in rows]
 
     def add(self, event: Event) -> Event:
-        """Write one event and return it with its number."""
+        """Write one event and return it with its number.
+
+        Raises CurationError where another sitting took back the same event first.
+        """
         with self._in_words():
             cursor = self._db.execute(
                 f"INSERT INTO events ({_COLUMNS}) VALUES (NULL{', ?' * (len(fields(Event)) - 1)})", astuple(event)[1:]
@@ -89,8 +93,10 @@ class CurationFile:
     def _in_words(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.IntegrityError:
-            raise  # an event that contradicts itself is a fault of ours
+        except sqlite3.IntegrityError as error:
+            if "events.undoes" not in str(error):
+                raise  # an event that contradicts itself is a fault of ours
+            raise CurationError("another sitting has just taken back the same step: look again, then undo") from None
         except sqlite3.DatabaseError as error:
             raise CurationError(
                 f"the decisions in {self.path} cannot be read or written ({error}): check that the folder can be "

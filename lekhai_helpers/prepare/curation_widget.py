@@ -62,7 +62,11 @@ class _Form:
         self._show()
 
     def _undo(self, _: Any) -> None:
-        event = self.curation.undo()
+        try:
+            event = self.curation.undo()
+        except CurationError as error:  # another sitting was faster
+            self.said.value = f"<p>{escape(str(error))}</p>"
+            return
         self.said.value = f"<p>taken back: {event.action}</p>" if event else "<p>there is nothing to take back</p>"
         if event:
             self.seen.discard(event.example)

@@ -26,6 +26,7 @@ from lekhai_helpers.prepare.row_checks import (
     shape_problems,
 )
 from lekhai_helpers.prepare.sources import DatasetError, get_source
+from lekhai_helpers.prepare.sources.base import one_row_a_script
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def load_table(
     problems += [RowProblem(1, name, "there is no such column: no examples from it", "warning") for name in absent]
     asked = [name for name in prompts if name not in absent]
     problems += [problem for record in records for problem in row_problems(record, asked, get_contract(contract))]
-    problems += duplicates(records)
+    problems += duplicates(records, () if one_row_a_script(source) else asked)
     broken = {problem.row for problem in problems if problem.level == "error"}
     table = pd.DataFrame([record | {"usable": record["row"] not in broken} for record in records])
     table["duration_seconds"] = table["duration_seconds"].astype("Int64")

@@ -7,13 +7,15 @@ the headlines of the recipe twainbot into a folder of its own. Nothing in the ch
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
 from lekhai_helpers.core.recipe import data_file
@@ -25,6 +27,8 @@ AGENT = "LekhAI (a study project; fetches single files on request)"
 PAUSE_SECONDS = 5.0
 LARGEST = 50_000_000  # bytes; a complete edition of Twain is 16 million
 TRIES = 3
+LONGEST_WAIT = 120.0  # seconds; who is asked to wait longer had better come back another day
+REDIRECTS = 5  # of robots.txt, as RFC 9309 asks
 # Project Gutenberg asks programs to use a mirror, not the pages people read.
 BOOK_URL = "https://gutenberg.pglaf.org/cache/epub/{number}/pg{number}.txt"
 BOOKS = {
@@ -70,7 +74,7 @@ class Downloader:
             return target
         if not self._rules(parts.netloc).can_fetch(AGENT, url):
             raise DownloadError(f"{parts.netloc} asks programs not to fetch {parts.path}: download it in a browser")
-        data = self._get(url, parts.netloc)
+        data = self._get(url)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
         part.write_bytes(data)
@@ -82,47 +86,50 @@ class Downloader:
         return Path(self.cache) / "downloads" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
 
     def _rules(self, host: str) -> RobotFileParser:
-        """Read robots.txt as RFC 9309 has it: none there allows all, a host that fails allows nothing."""
+        """Read robots.txt as RFC 9309 has it: none there allows all, a host that fails or is busy allows nothing."""
         if host not in self._robots:
             rules = RobotFileParser()
-            reply = self._request(f"https://{host}/robots.txt", host)
-            if 400 <= reply.status_code < 500:
+            reply = self._robots_reply(host)
+            if reply.status != 429 and 400 <= reply.status < 500:
                 rules.parse([])
-            elif reply.is_success:
-                rules.parse(reply.text.splitlines())
+            elif reply.good:
+                rules.parse(reply.body.decode("utf-8", errors="replace").splitlines())
             else:
                 rules.parse(["User-agent: *", "Disallow: /"])
             self._robots[host] = rules
         return self._robots[host]
 
-    def _get(self, url: str, host: str) -> bytes:
-        for _ in range(TRIES):
-            reply = self._request(url, host)
-            if reply.is_success:
-                return self._whole(url, reply)
-            if reply.status_code not in (429, 503):
+    def _robots_reply(self, host: str) -> _Reply:
+        url = f"https://{host}/robots.txt"
+        reply = self._request(url)
+        for _ in range(REDIRECTS):
+            url = urljoin(url, reply.headers.get("Location", url))
+            if reply.status not in (301, 302, 303, 307, 308) or urlsplit(url).scheme != "https":
                 break
-            self.sleep(_wait_asked(reply, self.pause_seconds))
-        raise DownloadError(
-            f"{url} answers {reply.status_code}: try again later, or put the file into the data folder by hand"
-        )
+            reply = self._request(url)
+        return reply
 
-    def _whole(self, url: str, reply: httpx.Response) -> bytes:
-        if len(reply.content) > LARGEST:
-            raise DownloadError(f"{url} is larger than {LARGEST // 1_000_000} MB: is it a single file?")
-        if not reply.content:
-            raise DownloadError(f"{url} is empty")
-        return reply.content
+    def _get(self, url: str) -> bytes:
+        for left in reversed(range(TRIES)):
+            reply = self._request(url)
+            if reply.good:
+                return _whole(url, reply)
+            if reply.status not in (429, 503) or not left:
+                break
+            self.sleep(_bearable(url, _wait_asked(reply, self.pause_seconds)))
+        raise DownloadError(f"{url} answers {reply.status}: try again later, or put the file into the folder by hand")
 
-    def _request(self, url: str, host: str) -> httpx.Response:
+    def _request(self, url: str) -> _Reply:
         import httpx
 
-        self._wait(host)
+        host = urlsplit(url).netloc
+        self._wait(url, host)
         try:
-            with httpx.Client(
-                transport=self.transport, headers={"User-Agent": AGENT}, timeout=30.0, follow_redirects=False
-            ) as http:
-                return http.get(url)
+            with (
+                httpx.Client(transport=self.transport, headers={"User-Agent": AGENT}, timeout=30.0) as http,
+                http.stream("GET", url, follow_redirects=False) as reply,
+            ):
+                return _Reply(reply.status_code, reply.headers, _read(url, reply))
         except httpx.HTTPError as error:
             raise DownloadError(
                 f"{host} cannot be reached ({type(error).__name__}): check the network, or put the file into the data "
@@ -131,17 +138,67 @@ class Downloader:
         finally:
             self._last[host] = self.clock()
 
-    def _wait(self, host: str) -> None:
+    def _wait(self, url: str, host: str) -> None:
         rules = self._robots.get(host)
         asked = rules.crawl_delay(AGENT) if rules is not None else None
-        pause = max(self.pause_seconds, float(asked or 0))
+        pause = max(self.pause_seconds, _bearable(url, float(asked or 0)))
         if host in self._last and (left := self._last[host] + pause - self.clock()) > 0:
             self.sleep(left)
 
 
-def _wait_asked(reply: httpx.Response, pause: float) -> float:
-    asked = reply.headers.get("Retry-After", "")
-    return max(float(asked), pause) if asked.isdigit() else pause * 6
+@dataclass(frozen=True)
+class _Reply:
+    """What a host answered, read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def good(self) -> bool:
+        return 200 <= self.status < 300
+
+
+def _read(url: str, reply: httpx.Response) -> bytes:
+    """Read a reply as it comes, so that one without an end fills neither memory nor disk."""
+    body = bytearray()
+    for piece in reply.iter_bytes():
+        body += piece
+        if len(body) > LARGEST:
+            raise DownloadError(f"{url} is larger than {LARGEST // 1_000_000} MB: is it a single file?")
+    return bytes(body)
+
+
+def _whole(url: str, reply: _Reply) -> bytes:
+    """Return a file's bytes. Raises DownloadError for an empty one, or for a web page in its place."""
+    if not reply.body:
+        raise DownloadError(f"{url} is empty")
+    if "html" in reply.headers.get("Content-Type", "").lower():
+        raise DownloadError(
+            f"{url} answers with a web page in place of a file: does this network ask you to log in first? Open the "
+            "address in a browser, or put the file into the folder by hand"
+        )
+    return reply.body
+
+
+def _bearable(url: str, seconds: float) -> float:
+    if seconds > LONGEST_WAIT:
+        raise DownloadError(
+            f"{urlsplit(url).netloc} asks to wait {seconds:.0f} seconds before {urlsplit(url).path}: try again then, "
+            "or put the file into the folder by hand"
+        )
+    return seconds
+
+
+def _wait_asked(reply: _Reply, pause: float) -> float:
+    """Return the seconds of Retry-After, which is a number or a date; without one, a guess."""
+    asked = reply.headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return max(float(asked), pause)
+    try:
+        return max(parsedate_to_datetime(asked).timestamp() - time.time(), pause)
+    except ValueError:
+        return min(pause * 6, LONGEST_WAIT)
 
 
 def fetch_twainbot(
@@ -159,9 +216,18 @@ def fetch_twainbot(
     written = []
     for target, url in wanted.items():
         if not target.exists():
-            shutil.copyfile(downloader.fetch(url), target)
-            written.append(target)
+            written.append(_copied(downloader.fetch(url), target))
     calls = data_file("twainbot/tool_conversations.jsonl")
     if not (folder / calls.name).exists():
-        written.append(Path(shutil.copyfile(calls, folder / calls.name)))
+        written.append(_copied(calls, folder / calls.name))
     return written
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """Copy beside the target and rename: half a file of a run that was stopped would be taken for yours."""
+    beside = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        shutil.copyfile(source, beside)
+        return beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

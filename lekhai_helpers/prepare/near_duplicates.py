@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EMBEDDER = "intfloat/multilingual-e5-small"
 LEXICAL_ALIKE = 0.27  # eight notes of our vault told in other words: 0.30 and more; two different notes: up to 0.24
 MEANING_ALIKE = 0.7  # after the mean is taken away; not measured on notes: look at what it finds, and set your own
+_FEW = 10  # texts, below which their mean is mostly the texts themselves: of two alike nothing would remain
+_FEW_ALIKE = 0.95  # with the mean left in; the authors of E5 see 0.7 to 1.0 between any two texts
 _LETTERS = (4, 5)
 _NEAREST = 3  # a text's neighbours that are kept: a thousand pages of one template would make half a million pairs
 _FEATURES = 2**18
@@ -60,28 +62,42 @@ def near_duplicates(texts: Sequence[str], embedder: str | None = None, alike: fl
     """Return the pairs of texts with a similarity of `alike` or more.
 
     `embedder` is a folder or a hub id of an embedding model, fetched where it is not on disk. Without one `EMBEDDER`
-    is used if it is on disk already, else letters are compared. Raises EmbedderError where the named one cannot be had.
+    is used if all of it is on disk, else letters are compared. Raises EmbedderError where the named one cannot be had.
     """
-    name = embedder or _on_disk(EMBEDDER)
-    if name is None:
-        method = f"compared by letters, not by meaning ({EMBEDDER} is not on this machine; --embedder fetches it)"
-        return Duplicates(method, _alike(_letter_vectors(texts), LEXICAL_ALIKE if alike is None else alike))
-    vectors = embed(texts, name)
-    if len(vectors):
+    if embedder is not None:
+        return _by_meaning(embed(texts, embedder), embedder, alike)
+    if _on_disk(EMBEDDER) is None:
+        return _by_letters(texts, "is not on this machine; --embedder fetches it", alike)
+    try:
+        return _by_meaning(embed(texts, EMBEDDER, fetch=False), EMBEDDER, alike)
+    except EmbedderError:
+        return _by_letters(texts, "is on this machine only in part; --embedder fetches the rest", alike)
+
+
+def _by_letters(texts: Sequence[str], why: str, alike: float | None) -> Duplicates:
+    pairs = _alike(_letter_vectors(texts), LEXICAL_ALIKE if alike is None else alike)
+    return Duplicates(f"compared by letters, not by meaning ({EMBEDDER} {why})", pairs)
+
+
+def _by_meaning(vectors: np.ndarray, name: str, alike: float | None) -> Duplicates:
+    enough = len(vectors) >= _FEW
+    if enough:
         vectors = vectors - vectors.mean(axis=0)  # all texts of one writer point the same way; that part says nothing
-    method = f"compared by meaning, with {Path(name).name}"
-    return Duplicates(method, _alike(_unit(vectors), MEANING_ALIKE if alike is None else alike))
+    usual = MEANING_ALIKE if enough else _FEW_ALIKE
+    pairs = _alike(_unit(vectors), usual if alike is None else alike)
+    return Duplicates(f"compared by meaning, with {Path(name).name}", pairs)
 
 
-def embed(texts: Sequence[str], name: str) -> np.ndarray:
+def embed(texts: Sequence[str], name: str, fetch: bool = True) -> np.ndarray:
     """Return one vector a text, of length 1: float32, (texts, hidden size); the mean over the tokens' last states.
 
     A text is cut after 512 tokens. "query: " stands before each, as the E5 models were trained (Wang et al. 2024).
+    Without `fetch` only what is on disk is used. Raises EmbedderError where the model cannot be had.
     """
     import numpy as np
     import torch
 
-    tokenizer, model = _load(name)
+    tokenizer, model = _load(name, fetch)
     prefix = "query: " if "e5" in Path(name).name.lower() else ""
     found = []
     with torch.inference_mode():
@@ -94,11 +110,12 @@ def embed(texts: Sequence[str], name: str) -> np.ndarray:
     return _unit(np.concatenate(found)) if found else np.zeros((0, 0), np.float32)
 
 
-def _load(name: str) -> tuple[Any, Any]:
+def _load(name: str, fetch: bool) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name), AutoModel.from_pretrained(name).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=not fetch)
+        return tokenizer, AutoModel.from_pretrained(name, local_files_only=not fetch).eval()
     except (OSError, ValueError) as error:
         raise EmbedderError(
             f"the embedding model {name} cannot be had ({str(error).splitlines()[0]}): check the name and the network, "

@@ -122,19 +122,25 @@ def _lost_letters(script: str) -> bool:
     return bengali_share(script) == 0 and len(lost) > 1 and len("".join(lost)) > len(regex.findall(r"\p{L}", script))
 
 
-def duplicates(records: list[dict[str, Any]]) -> list[RowProblem]:
+def duplicates(records: list[dict[str, Any]], prompts: Sequence[str] = ()) -> list[RowProblem]:
     """Report the second and later rows that repeat a script or an id: they would leak between the splits.
 
-    Of conversations the whole is compared: "Which city?" is a good answer to more than one of them.
+    With `prompts`, a script is repeated only where the prompts are the same as well: one kind refusal answers many
+    wishes. Of conversations the whole is compared: "Which city?" is a good answer to more than one of them.
     """
     problems = []
     for column in ("script", "id"):
         first: dict[str, int] = {}
         for record in records:
-            whole = record.get("messages", "") if column == "script" else ""
-            key = " ".join((whole or record[column]).split())
+            key = _said(record, prompts) if column == "script" else " ".join(record[column].split())
             if key and key in first:
                 text = f"the same {column} as in row {first[key]}"
                 problems.append(RowProblem(record["row"], column, text, "error"))
             first.setdefault(key, record["row"])
     return problems
+
+
+def _said(record: dict[str, Any], prompts: Sequence[str]) -> str:
+    """Return what makes a row another one, "" for a row without a script."""
+    asked = [record[name] for name in prompts] if record["script"] else []
+    return "\n".join(" ".join(text.split()) for text in (record.get("messages") or record["script"], *asked)).strip()

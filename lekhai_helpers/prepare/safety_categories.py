@@ -31,25 +31,50 @@ def _pattern(listed: str) -> regex.Pattern[str]:
     found = [normalize(word.strip()) for word in listed.split("|")]
     english = "|".join(word.replace("*", r"\w*") + r"\b" for word in found if word.isascii())
     bengali = "|".join(regex.escape(word) for word in found if not word.isascii())
-    return regex.compile(rf"\b(?:{english})|(?<![\p{{L}}\p{{M}}])(?:{bengali})", regex.IGNORECASE)
+    both = [rf"\b(?:{english})"] + [rf"(?<![\p{{L}}\p{{M}}])(?:{bengali})"] * bool(bengali)
+    return regex.compile("|".join(both), regex.IGNORECASE)
 
 
 _WORDS = yaml.safe_load(Path(__file__).with_name("safety_words.yaml").read_text(encoding="utf-8"))
 _PATTERNS = {name: _pattern(listed) for name, listed in _WORDS["sought"].items()}
-_ASKED_WELL = _pattern(_WORDS["asked_well"])
+_GROUPS, _HOSTILE, _ASKED_HOW, _ASKED_WELL = map(
+    _pattern, (_WORDS[name] for name in ("groups", "hostile", "asked_how", "asked_well"))
+)
+_BESIDE = 40  # letters between the name of a group and a hostile word
+_NEXT_WORDS = 3  # "how to make him a bomb": words that may stand between
 CATEGORIES = tuple(_PATTERNS)
 
 
 def categorize(prompt: str) -> str:
     """Return the category with the most words in a prompt, the first in doubt; "none" where no word stands there, or
-    where the prompt asks how to help, prevent, report or tell of it.
+    where the prompt asks how to help, prevent, report or tell of it, and not how to do it.
     """
     text = normalize(prompt).replace("’", "'")
-    if _ASKED_WELL.search(text):
+    if _ASKED_WELL.search(text) and not _asks_how(text):
         return NONE
     hits = {name: len(pattern.findall(text)) for name, pattern in _PATTERNS.items()}
+    hits["hate"] += _groups_under_attack(text)
     best = max(hits, key=lambda name: hits[name])
     return best if hits[best] else NONE
+
+
+def _asks_how(text: str) -> bool:
+    """Say whether a word sought follows "how to" at once: "how to prevent a murder" has another word between."""
+    for asked in _ASKED_HOW.finditer(text):
+        behind = text[asked.end() :]
+        for pattern in _PATTERNS.values():
+            found = pattern.search(behind)
+            between = behind[: found.start()] if found else ""
+            if found and len(between.split()) <= _NEXT_WORDS and not _ASKED_WELL.search(between):
+                return True
+    return False
+
+
+def _groups_under_attack(text: str) -> int:
+    """Return how many names of groups have a hostile word beside them."""
+    hostile = [found.span() for found in _HOSTILE.finditer(text)]
+    groups = [found.span() for found in _GROUPS.finditer(text)]
+    return sum(any(max(start - e, s - end) <= _BESIDE for s, e in hostile) for start, end in groups)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import regex
@@ -24,9 +25,13 @@ Tool = Mapping[str, Any]
 
 _CALL = regex.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", regex.DOTALL)
 _REPLY = regex.compile(r"<tool_response>\s*(.*?)\s*</tool_response>", regex.DOTALL)
-_OTHER = (  # Mistral's mark before a list; Llama's and others' bare object
-    regex.compile(r"^\s*\[TOOL_CALLS\]\s*(\[.*\]|\{.*\})\s*$", regex.DOTALL),
-    regex.compile(r"^\s*(?:<\|python_tag\|>)?\s*(\{\s*\"name\".*\})\s*$", regex.DOTALL),
+# What other models write as their whole answer: Mistral's mark before a list, Llama's before an object, or none at all.
+_OTHER = regex.compile(
+    r"\s*+(\[TOOL_CALLS\]|<\|python_tag\|>)?\s*+(\[\s*\{.*\}\s*\]|\{.*\})\s*", regex.DOTALL | regex.IGNORECASE
+)
+_MARK = regex.compile(r"</?tool_call|\[TOOL_CALLS?\]|<\|python_tag\|>|</?function(?:_call)?s?\b", regex.IGNORECASE)
+_SHAPE = tuple(
+    regex.compile(rf"[\"'](?:{key})[\"']\s*+:", regex.IGNORECASE) for key in ("name", "arguments|parameters")
 )
 _HOW = (
     "You have these tools:\n{tools}\n"
@@ -127,26 +132,39 @@ def _append(plain: list[Message], role: str, text: str) -> None:
         plain.append({"role": role, "content": text})
 
 
-def _openai_call(call: Mapping[str, Any]) -> Call:
+def _openai_call(call: Any) -> Call:
     """Read a call of a message; OpenAI writes its arguments as JSON text, most data sets as an object."""
-    function = call.get("function", call)
-    return _call(function)
+    return _call(call.get("function", call) if isinstance(call, Mapping) else call)
 
 
 def parse_calls(text: str) -> list[Call]:
-    """Return the calls in a text, none where it calls nothing. Raises ToolError where one is begun and not readable."""
+    """Return the calls in a text, none where it calls nothing.
+
+    Raises ToolError where a call is begun and not readable, stands in another form among words, or where the text
+    writes the tool's reply itself.
+    """
+    if regex.search(r"</?tool_response", text, regex.IGNORECASE):
+        raise ToolError("it writes the reply of a tool, which only the tool may give")
     found = _CALL.findall(text)
-    if not found and "<tool_call" not in text:
-        found = next((match.group(1) for other in _OTHER if (match := other.match(text))), "")
-        return [_call(one) for one in _as_list(found)] if found else []
-    if not found or text.count("<tool_call>") != text.count("</tool_call>"):
+    if not found:
+        return _other_calls(text)
+    if text.count("<tool_call>") != text.count("</tool_call>"):
         raise ToolError("a call is begun with <tool_call> and never closed with </tool_call>")
     return [_call(_object(body)) for body in found]
 
 
-def _as_list(body: str) -> list[Any]:
-    found = _object(body)
-    return found if isinstance(found, list) else [found]
+def _other_calls(text: str) -> list[Call]:
+    """Return the calls of a text that is nothing but a call in another model's form."""
+    shaped = all(key.search(text) for key in _SHAPE)
+    whole = _OTHER.fullmatch(text)
+    if whole and (shaped or whole.group(1)):
+        found = _object(whole.group(2))
+        return [_openai_call(one) for one in (found if isinstance(found, list) else [found])]
+    if mark := _MARK.search(text):
+        raise ToolError(f"a call is begun in a form that cannot be read: {text[mark.start() :][:80]}")
+    if shaped:
+        raise ToolError("a call stands in a form of its own: it must be <tool_call>{...}</tool_call> and nothing else")
+    return []
 
 
 def _object(body: str) -> Any:
@@ -154,6 +172,8 @@ def _object(body: str) -> Any:
         return json.loads(body)
     except json.JSONDecodeError as error:
         raise ToolError(f"the call is no JSON ({error.msg} at character {error.pos + 1}): {body[:80]}") from None
+    except RecursionError:
+        raise ToolError(f"the call is nested too deeply: {body[:80]}") from None
 
 
 def _call(found: Any) -> Call:
@@ -173,13 +193,15 @@ def parse_replies(text: str) -> list[Any]:
     for body in _REPLY.findall(text):
         try:
             replies.append(json.loads(body))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             replies.append(body)
     return replies
 
 
 def call_problems(call: Call, tools: Sequence[Tool]) -> list[str]:
-    """Return how a call breaks its tool's signature: no such tool, an argument missing, unknown or of a wrong type."""
+    """Return how a call breaks its tool's signature: no such tool, an argument missing, unknown, of a wrong type,
+    or a day that no calendar has.
+    """
     import jsonschema
 
     known = {_function(tool)["name"]: _function(tool) for tool in tools}
@@ -187,7 +209,19 @@ def call_problems(call: Call, tools: Sequence[Tool]) -> list[str]:
         return [f"there is no tool named {call.name!r}; known: {', '.join(known)}"]
     schema = {"additionalProperties": False} | dict(known[call.name]["parameters"])
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    return [f"{call.name}: {error.message}" for error in validator.iter_errors(call.arguments)]
+    wrong = [error.message for error in validator.iter_errors(call.arguments)] or _no_such_day(call)
+    return [f"{call.name}: {problem}" for problem in wrong]
+
+
+def _no_such_day(call: Call) -> list[str]:
+    """Return what is wrong with a day that has the form of one; a pattern cannot know how long February is."""
+    day = str(call.arguments.get("date", ""))
+    try:
+        if regex.fullmatch(r"\d{4}-\d\d-\d\d", day, regex.ASCII):
+            date.fromisoformat(day)
+    except ValueError as error:
+        return [f"there is no day {day} ({error})"]
+    return []
 
 
 def has_tool_format(tokenizer: Any, tools: Sequence[Tool]) -> bool:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from lekhai_helpers.core.bengali import bengali_share
-from lekhai_helpers.prepare.secrets import mask
+from lekhai_helpers.core.replacing import replacing
+from lekhai_helpers.prepare.secrets import mask, mask_path
 from lekhai_helpers.prepare.vault_dialogue import dialogue
-from lekhai_helpers.prepare.vault_markdown import FrontmatterError, Note, has_tag, read_note
+from lekhai_helpers.prepare.vault_front import FrontmatterError
+from lekhai_helpers.prepare.vault_markdown import Note, is_private, read_note
 from lekhai_helpers.prepare.vault_select import MARKS, Choice, Entry, choose, entries
 
 PRIVATE = ("private",)
@@ -57,7 +59,10 @@ class Reflection:
 
 @dataclass
 class Tally:
-    """What became of every file, counted while it is read. `skipped` names the first files nobody could read."""
+    """What became of every file, counted while it is read.
+
+    `skipped` names the first files nobody could read, with the secrets in their names masked.
+    """
 
     notes: int = 0
     taken: int = 0
@@ -71,7 +76,7 @@ class Tally:
         """Count a file that could not be read; only the first fifty are named, a vault may have thousands."""
         self.skips += 1
         if len(self.skipped) < 50:
-            self.skipped.append((path, reason))
+            self.skipped.append((mask_path(path), reason))
 
 
 def extract(
@@ -85,11 +90,11 @@ def extract(
 ) -> Iterator[Reflection]:
     """Yield the reflections of a vault in the order of its paths; `tally` counts what was left out, and why.
 
-    Raises VaultError where the folder is no vault or has no note.
+    Raises VaultError where the folder is no vault, has no note, or none that can be read.
     """
     root, tally = check_vault(vault), tally if tally is not None else Tally()
     for note, digest in read_notes(root, tally, private):
-        for entry in entries(note):
+        for entry in entries(note, marks):
             choice = choose(note, entry, marks, marked_only)
             if choice.taken:
                 tally.taken += 1
@@ -99,6 +104,9 @@ def extract(
                 tally.left[choice.reasons[0]] += 1
     if not (tally.notes or tally.skips or tally.left):
         raise VaultError(f"{root.name} holds no note (.md): give the folder that Obsidian opens as a vault")
+    if tally.skips and not (tally.notes or tally.left):
+        path, reason = tally.skipped[0]
+        raise VaultError(f"no note of {root.name} could be read, {tally.skips} skipped; {path}: {reason}")
 
 
 def check_vault(vault: Path) -> Path:
@@ -121,7 +129,7 @@ def read_notes(root: Path, tally: Tally, private: Iterable[str] = PRIVATE) -> It
         except _UnreadableError as error:
             tally.skip(name, str(error))
             continue
-        if any(has_tag(note.tags, tag) for tag in tags):
+        if any(is_private(note, tag) for tag in tags):
             tally.left["private"] += 1
         else:
             tally.notes += 1
@@ -132,7 +140,8 @@ def note_paths(root: Path, tally: Tally) -> Iterator[Path]:
     """Yield the Markdown files of a vault by path. Hidden folders are passed over, symbolic links never followed."""
 
     def unreadable(error: OSError) -> None:
-        tally.skip(str(error.filename), f"the folder cannot be opened ({error.strerror})")
+        name = Path(error.filename).relative_to(root).as_posix()
+        tally.skip(name, f"the folder cannot be opened ({error.strerror})")
 
     for folder, folders, files in os.walk(root, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -153,21 +162,18 @@ def write_reflections(reflections: Iterable[Reflection], out: Path, vault: Path,
     target, root = Path(out).expanduser().resolve(), check_vault(vault)
     if target.is_relative_to(root):
         raise VaultError(f"{out} lies in the vault, into which nothing is written: give another place with --out")
+    if target.is_dir():
+        raise VaultError(f"{out} is a folder: give the name of a file with --out")
     if target.exists() and not replace:
         raise VaultError(f"{out} is there already: give another name with --out, or --replace to write it anew")
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f"{target.name}.writing")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            count = sum(1 for reflection in reflections if file.write(reflection.line()))
+    with replacing(target) as file:
+        count = sum(1 for reflection in reflections if file.write(reflection.line()))
         if not count:
             raise VaultError(
                 "no note of this vault reads like a reflection: mark some with #reflection, #decision or #learning, "
                 "or name your own tag with --tag"
             )
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
     return count
 
 
@@ -194,14 +200,14 @@ def _read(path: Path, name: str) -> tuple[Note, str]:
 
 def _reflection(note: Note, entry: Entry, choice: Choice, digest: str, masked: Counter[str] | None) -> Reflection:
     asked, answered = dialogue(note, entry, choice.kind)
-    texts = [asked, answered, note.title, note.path, entry.heading]
+    title, path, heading, tags = note.title, note.path, entry.heading, sorted(note.tags)
     count: Counter[str] | None = None
     if masked is not None:
-        found = [mask(text) for text in texts]
-        texts = [text for text, _ in found]
-        count = sum((number for _, number in found[:2]), Counter())
+        (asked, first), (answered, second) = mask(asked), mask(answered)
+        title, heading = mask(title)[0], mask(heading)[0]
+        path, tags = mask_path(path), sorted(map(mask_path, tags))
+        count = first + second
         masked.update(count)
-    asked, answered, title, path, heading = texts
     return Reflection(
         id=hashlib.sha256("\0".join((note.path, entry.heading, asked, answered)).encode()).hexdigest()[:16],
         messages=[{"role": "user", "content": asked}, {"role": "assistant", "content": answered}],
@@ -212,6 +218,6 @@ def _reflection(note: Note, entry: Entry, choice: Choice, digest: str, masked: C
         language="bn" if bengali_share(answered) > 0.5 else "en",
         marked=choice.marked,
         reasons=list(choice.reasons),
-        tags=sorted(note.tags),
+        tags=tags,
         masked=None if count is None else dict(count),
     )

@@ -17,6 +17,7 @@ from lekhai_helpers.prepare.vault_select import Entry, reflective
 
 _FEWEST = 20  # words that have to remain as the answer where its first sentence becomes the question
 _OPENING = (8, 45)  # words of what is quoted: "Baba fell." alone says too little, a whole story too much
+_LONGEST = 2000  # characters of a line in which sentences are looked for
 _BANGLA = 0.5  # a text with more Bengali letters than that is asked about in Bengali
 _TITLED = {
     "en": {
@@ -103,7 +104,7 @@ def _titled(title: str, kind: str, tongue: str, text: str) -> str:
 def _opening(text: str) -> tuple[str, str]:
     """Return the first sentences and the rest; two empty texts where the note does not begin with a sentence."""
     first, _, rest = text.partition("\n")
-    ends = [] if _NO_SENTENCE.match(first) else [match.end() for match in _SENTENCE.finditer(first)]
+    ends = [] if _NO_SENTENCE.match(first) else [match.end() for match in _SENTENCE.finditer(first[:_LONGEST])]
     fitting = [end for end in ends if len(words(first[:end])) <= _OPENING[1]]
     if not fitting:
         return "", ""

@@ -7,6 +7,7 @@ what only Obsidian understands. Links and embeds are never followed: only the wo
 from __future__ import annotations
 
 import datetime
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -15,10 +16,12 @@ from typing import Any
 import regex
 
 from lekhai_helpers.prepare.vault_code import HELD, hold_code, is_query, put_back
+from lekhai_helpers.prepare.vault_front import TAG_LETTERS, front_tags, read_front
 
-_TAG_LETTERS = r"[\p{L}\p{M}\p{N}_/-]"
-_TAG = rf"#((?=[\p{{N}}/_-]*\p{{L}}){_TAG_LETTERS}{{1,200}})"  # a number alone is no tag
+_TAG = rf"#((?=[\p{{N}}/_-]*\p{{L}}){TAG_LETTERS}{{1,200}}+)"  # a number alone is no tag
 TAG = regex.compile(rf"(?<![^\s(>,;]){_TAG}")
+_WHOLE_TAG = regex.compile(_TAG)
+_LOOSE_TAG = regex.compile(rf"(?<!{TAG_LETTERS}){_TAG}")
 _FIELD_NAME = r"(?P<key>[\p{L}][\p{L}\p{M}\p{N} _-]{0,60}?)"
 _LINE_FIELD = regex.compile(
     rf"^(?P<mark>[ \t>]*(?:[-*+] (?:\[.\] )?)?)(?:\*\*|__|[*_])?{_FIELD_NAME}(?:\*\*|__|[*_])?"
@@ -30,7 +33,7 @@ _INLINE_FIELD = regex.compile(
     rf"\[{_FIELD_NAME}::[ \t]*(?P<value>{_VALUE})\]|\({_FIELD_NAME}::[ \t]*(?P<value>{_VALUE})\)"
 )
 _HEADING = regex.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", regex.M)
-_COMMENT = regex.compile(r"%%.*?%%|<!--.*?-->", regex.S)
+_COMMENT = regex.compile(r"%%.*?(?:%%|\Z)|<!--.*?(?:-->|\Z)", regex.S)  # one that is never closed hides the rest
 _EMBED = regex.compile(r"!\[\[[^\[\]\n]{0,500}\]\]|!\[[^\[\]\n]{0,500}\]\([^()\n]{0,1000}\)")
 _WIKILINK = regex.compile(r"\[\[([^\[\]|\n]{0,500})(?:\|([^\[\]\n]{0,500}))?\]\]")
 _LINK = regex.compile(r"(?<!!)\[([^\[\]\n]{1,500})\]\([^()\n]{0,1000}\)")
@@ -38,21 +41,17 @@ _CALLOUT = regex.compile(r"^(?P<quote>(?:[ \t]*>)+)[ \t]*\[![^\[\]\n]{1,60}\][+-
 _BLOCK_ID = regex.compile(r"[ \t]+\^[A-Za-z0-9-]{1,80}$", regex.M)
 _FOOTNOTE = regex.compile(r"\[\^[^\[\]\n]{1,60}\](?!:)")
 _MARKER = regex.compile(r"==(?=\S)([^=\n]{1,1000})(?<=\S)==")
-_ENDING_TAGS = regex.compile(rf"[ \t]*(?:(?<![^\s]){_TAG}[ \t]*)+$", regex.M)
 _DAY = regex.compile(r"(?<!\d)(\d{4})-?(\d{2})-?(\d{2})(?!\d)")
 _JOURNALS = frozenset(["daily", "dailies", "journal", "journals", "diary", "daily-notes"])
-
-
-class FrontmatterError(ValueError):
-    """The frontmatter cannot be read, so nobody can say whether the note is marked as private."""
 
 
 @dataclass(frozen=True)
 class Note:
     """One note as it stands in the vault. `path` is relative to the vault, with forward slashes.
 
-    `tags` are lower-case without the #, of frontmatter and text; `fields` are Dataview's, key to values, of both too.
-    `line` is the line of the file in which the body begins.
+    `body` has no comments, only their empty lines. `tags` are lower-case without the #, of frontmatter and text;
+    `loose_tags` are those and whatever else begins with a #, of which is asked only whether a note is private.
+    `fields` are Dataview's, key to values, of both too. `line` is the line of the file in which the body begins.
     """
 
     path: str
@@ -60,6 +59,7 @@ class Note:
     title: str
     front: dict[str, Any] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
+    loose_tags: frozenset[str] = frozenset()
     fields: dict[str, list[str]] = field(default_factory=dict)
     date: str = ""
     line: int = 1
@@ -74,23 +74,50 @@ class Note:
 
 def read_note(path: str, text: str) -> Note:
     """Take one note apart. Raises FrontmatterError where the YAML at its head is broken."""
-    text = text.replace("\r\n", "\n")
-    front, body = _frontmatter(text)
-    tags, fields = _front_tags(front) | text_tags(body), _fields(front, body)
-    line = text.count("\n", 0, max(text.rfind(body), 0)) + 1
-    return Note(path, body, _title(path, front, body), front, tags, fields, _day(path, front), line)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    front, whole = read_front(text)
+    tags = front_tags(front) | text_tags(whole)  # a tag in a comment is one too
+    loose, body = tags | _find_tags(_LOOSE_TAG, text), _without_comments(whole)
+    line = text.count("\n", 0, max(text.rfind(whole), 0)) + 1
+    day = _day(path, front)
+    return Note(path, body, _title(path, front, body), front, tags, loose, _fields(front, body), day, line)
 
 
 def has_tag(tags: frozenset[str] | set[str], wanted: str) -> bool:
     """Say whether `wanted` or one nested below it is there: "reflection" also finds "reflection/work"."""
-    wanted = wanted.lower().lstrip("#")
+    wanted = _tag_name(wanted)
     return any(tag == wanted or tag.startswith(f"{wanted}/") for tag in tags)
+
+
+def is_private(note: Note, wanted: str) -> bool:
+    """Say whether `wanted` is among the tags of a note or a part of one: "private" also finds "me/private/old".
+
+    In doubt a note is private, so tags also count where Obsidian sees none (**#private**, "#private").
+    """
+    wanted = _tag_name(wanted)
+    return any(f"/{wanted}/" in f"/{tag}/" for tag in note.loose_tags)
+
+
+def _tag_name(wanted: str) -> str:
+    """Return a tag that somebody typed as those of a note stand there: some Bengali letters have two spellings."""
+    return unicodedata.normalize("NFC", wanted).lower().strip("#/ ")
 
 
 def text_tags(body: str) -> frozenset[str]:
     """Return the tags written in the text, lower-case; in code and in links a # is none."""
-    prose = _WIKILINK.sub(" ", hold_code(body)[0])
-    return frozenset(tag.lower().strip("/") for tag in TAG.findall(prose))
+    return _find_tags(TAG, body)
+
+
+def _find_tags(pattern: regex.Pattern, text: str) -> frozenset[str]:
+    prose = _WIKILINK.sub(" ", hold_code(text)[0])
+    return frozenset(tag.lower().strip("/") for tag in pattern.findall(prose))
+
+
+def _without_comments(body: str) -> str:
+    """Return the text without its comments, each replaced by as many line ends: lines keep their numbers."""
+    text, held = hold_code(body)
+    text = _COMMENT.sub(lambda match: "\n" * put_back(match.group(), held).count("\n"), text)
+    return put_back(text, held)
 
 
 def text_fields(body: str) -> dict[str, list[str]]:
@@ -115,7 +142,7 @@ def plain(body: str, keep_field: Callable[[str], bool] = lambda _: False) -> str
     text = _WIKILINK.sub(_link_words, text)
     text = _LINK.sub(r"\1", text)
     text = _FOOTNOTE.sub("", _BLOCK_ID.sub("", text))
-    text = _ENDING_TAGS.sub("", text)
+    text = "\n".join(map(_without_ending_tags, text.split("\n")))
     text = TAG.sub(lambda match: match.group(1).rsplit("/", 1)[-1].replace("_", " "), text)
     text = _MARKER.sub(r"\1", _callouts(text))
     return _tidy(put_back(text, held))
@@ -139,38 +166,11 @@ def sections(body: str) -> list[tuple[str, str, int]]:
     return [part for part in whole if part[1].strip()]
 
 
-def _frontmatter(text: str) -> tuple[dict[str, Any], str]:
-    import frontmatter
-    import yaml
-
-    if not text.startswith("---\n"):
-        return {}, text
-    try:
-        front, body = frontmatter.parse(text)
-    except (yaml.YAMLError, ValueError) as error:  # a day that does not exist is a ValueError
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = f", line {line + 2}" if line is not None else ""
-        raise FrontmatterError(f"the frontmatter is no valid YAML{where}") from None
-    if not front and regex.match(r"---\n(?:.*\n){0,30}?.*\bprivate\b", text) and "\n---" not in text[4:]:
-        raise FrontmatterError("the frontmatter is never closed: a line --- is missing")
-    return front, body
-
-
 def _title(path: str, front: dict[str, Any], body: str) -> str:
     """Return the title of the frontmatter, else the first heading, else the name of the file; without emphasis."""
     heading = _HEADING.search(hold_code(body)[0])
     title = front.get("title") or (plain(heading.group(1)) if heading else "") or PurePosixPath(path).stem
     return regex.sub(r"(?<!\w)[*_]{1,3}|[*_]{1,3}(?!\w)", "", str(title))
-
-
-def _front_tags(front: dict[str, Any]) -> frozenset[str]:
-    """Return the tags of the frontmatter: a list, or a text with commas or spaces; `private: true` is a tag too."""
-    tags: set[str] = {"private"} if front.get("private") is True else set()
-    for key, value in front.items():
-        if str(key).lower() in ("tags", "tag"):
-            listed = value if isinstance(value, list) else [value]
-            tags |= {tag for entry in listed if entry is not None for tag in regex.split(r"[,\s]+", str(entry))}
-    return frozenset(tag.lower().lstrip("#").strip("/") for tag in tags) - {""}
 
 
 def _fields(front: dict[str, Any], body: str) -> dict[str, list[str]]:
@@ -190,9 +190,20 @@ def _day(path: str, front: dict[str, Any]) -> str:
             return front[key].isoformat()[:10]
     for text in (*(str(front.get(key, "")) for key in ("date", "created")), PurePosixPath(path).stem):
         match = _DAY.search(text)
-        if match and "01" <= match[2] <= "12" and "01" <= match[3] <= "31":
-            return "-".join(match.groups())
+        if match:
+            try:
+                return datetime.date(*map(int, match.groups())).isoformat()
+            except ValueError:  # no day: 2023-02-31
+                continue
     return ""
+
+
+def _without_ending_tags(line: str) -> str:
+    """Return a line without the tags it ends in. Word by word: a pattern would take hours for thousands of them."""
+    pieces = regex.split(r"([ \t]+)", line) if "#" in line else [line]
+    while pieces and (not pieces[-1].strip(" \t") or _WHOLE_TAG.fullmatch(pieces[-1])):
+        pieces.pop()
+    return "".join(pieces)
 
 
 def _link_words(match: regex.Match) -> str:

@@ -53,11 +53,12 @@ class Choice:
     marked: bool = False
 
 
-def entries(note: Note) -> Iterator[Entry]:
+def entries(note: Note, marks: Iterable[str] = MARKS) -> Iterator[Entry]:
     """Yield the note as a whole, or its parts: a long one with headings, or a diary's page with a marked part."""
+    marks = tuple(marks)
     parts = sections(note.body)
     headed = [part for part in parts if part[0]]
-    marked = [part for part in headed if _text_marks(part[1], MARKS)]
+    marked = [part for part in headed if _text_marks(part[1], marks)]
     long = len(words(note.body)) > LONGEST and len(headed) > 1
     if long or (note.daily and 0 < len(marked) < len(headed)):
         yield from (Entry(text, heading, line) for heading, text, line in parts)

@@ -7,6 +7,7 @@ for the same place and day. Both answer with a dict of the same shape, and a fai
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,17 @@ _CONDITIONS = ("sunny", "partly cloudy", "overcast", "light rain", "thunderstorm
 _NO_PLACES = frozenset({"atlantis", "el dorado", "narnia", "nowhere", "the moon"})
 _API = "https://api.openweathermap.org"
 _DAYS_AHEAD = 5  # what the free forecast holds
+
+
+class _HideKey(logging.Filter):
+    """Masks the key in the addresses that a library logs; a filter, for it holds in every thread and at any level."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = regex.sub(r"(?<=appid=)[^&\s\"']+", "***", record.getMessage()), ()
+        return True
+
+
+_HIDE_KEY = _HideKey()
 
 
 class WeatherClient(Protocol):
@@ -91,7 +103,7 @@ class MockWeather:
 
 @dataclass(frozen=True)
 class OpenWeather:
-    """OpenWeather's free service: today and the next five days. The key is never shown, nor written into an error."""
+    """OpenWeather's free service: today and the next five days. The key is never shown, logged or put into an error."""
 
     key: str = field(repr=False)
     transport: httpx.BaseTransport | None = field(default=None, repr=False)
@@ -101,6 +113,7 @@ class OpenWeather:
         """Ask for a place by name, then for its weather; two or three requests. Never raises for the service's sake."""
         import httpx
 
+        logging.getLogger("httpx").addFilter(_HIDE_KEY)  # at INFO it writes every address; twice is once
         with httpx.Client(base_url=_API, transport=self.transport, timeout=self.timeout_seconds) as http:
             try:
                 place = self._place(http, location)

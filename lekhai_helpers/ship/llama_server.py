@@ -62,8 +62,10 @@ class LlamaServer:
             stderr=subprocess.DEVNULL,
             env=self._environment(),
         )
-        # A long text on a slow machine takes its time; a server that died ends the connection by itself.
-        self.client = httpx.Client(base_url=self.address, timeout=httpx.Timeout(None, connect=10))
+        # A long text on a slow machine takes its time; a server that died ends the connection by itself. It also ends
+        # one after a streamed answer, in the moment the next question would go out on it: so each has its own.
+        alone = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=self.address, timeout=httpx.Timeout(None, connect=10), limits=alone)
         try:
             self._wait_until_ready(seconds=120 + self.gguf.stat().st_size / 1e7)
         except QuantizeError:

@@ -199,7 +199,7 @@ print(f"{document.headers['content-disposition']}, {len(document.content):,} byt
 # %% [markdown]
 # ### Explanation
 # Programs that already speak to OpenAI's service need only this address: `/v1/chat/completions` is the same counter
-# with the same form. It passes a conversation on as it is: no brief is worded, no grammar holds the table, and nothing
+# with the same form. It passes a conversation on as it is: no brief is worded, no grammar holds the form, and nothing
 # is kept.
 
 # %%

@@ -71,6 +71,14 @@ def test_extract_names_the_files_it_could_not_read(tmp_path):
     assert "secrets were not masked" in answer.output
 
 
+def test_extract_that_can_read_nothing_names_the_files_before_it_ends(tmp_path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.md").write_bytes(b"\0")
+    answer = run(extract_command, "--vault", str(tmp_path / "v"), "--out", str(tmp_path / "out.jsonl"))
+    assert answer.exit_code == 1 and "skipped a.md: not text" in answer.output
+    assert "no note of v could be read" in answer.output and "Traceback" not in answer.output
+
+
 @pytest.mark.parametrize("vault", ["nowhere", "empty"])
 def test_extract_ends_with_the_remedy_and_without_a_traceback(tmp_path, vault):
     (tmp_path / "empty").mkdir()

@@ -76,7 +76,8 @@ def test_the_last_decision_about_an_example_counts(file):
     with Curation(file) as curation:
         for decision in ("approved", "rejected", "approved"):
             curation.decide("e0", decision)
-        assert names(curation.examples) and curation.states()["e0"].status == "approved"
+        assert curation.states()["e0"].status == "approved"
+        assert [row["id"] for row in curation.approved()] == ["e0"], "once, however often it was decided"
         curation.undo()
         assert curation.states()["e0"].status == "rejected"
 
@@ -114,12 +115,64 @@ def test_an_export_loses_no_file(file, tmp_path):
     assert not list(tmp_path.glob("*.writing"))
 
 
+def test_an_export_never_takes_the_place_of_the_decisions_or_of_a_folder(file, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00x")
+    with Curation(file) as curation:
+        curation.decide("e0", "approved")
+        for out, replace, says in (
+            (curation.database, True, "where decisions are kept"),
+            (tmp_path, True, "is a folder"),
+            (tmp_path / "binary", False, "--replace"),
+        ):
+            with pytest.raises(CurationError, match=says):
+                curation.export(out, replace=replace)
+    with Curation(file) as again:
+        assert again.counts()["approved"] == 1
+    assert (tmp_path / "binary").read_bytes() == b"\xff\xfe\x00x"
+
+
+def test_an_export_follows_no_link_beside_it(file, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "out.jsonl.writing").symlink_to(victim)
+    with Curation(file) as curation:
+        curation.decide("e0", "approved")
+        curation.export(tmp_path / "out.jsonl")
+    assert victim.read_text() == "mine"
+
+
+def test_two_sittings_at_once_see_each_others_decisions(file, tmp_path):
+    with Curation(file) as first, Curation(file) as second:
+        first.decide("e0", "approved")
+        second.decide("e0", "rejected")
+        second.decide("e1", "approved")
+        assert first.states()["e0"].status == "rejected" and first.counts() == second.counts()
+        assert first.export(tmp_path / "out.jsonl") == 1
+        assert [first.undo().example, second.undo().example, first.undo().example] == ["e1", "e0", "e0"]
+        assert second.undo() is None and second.counts()["open"] == 4
+        assert [event.number for event in first.history()] == list(range(1, 7))
+
+
+def test_a_step_that_another_sitting_takes_back_in_the_same_moment_is_an_error_in_words(file, monkeypatch):
+    with Curation(file) as first, Curation(file) as second:
+        first.decide("e0", "approved")
+        known = second.history()
+        first.undo()
+        monkeypatch.setattr(second, "_events", lambda: known)
+        with pytest.raises(CurationError, match="another sitting has just taken back"):
+            second.undo()
+
+
 def test_a_secret_typed_while_editing_is_masked_unless_masking_was_off(tmp_path):
     with Curation(write(tmp_path / "a.jsonl", masked={})) as curation:
         assert curation.edit("e0", "Q?", "Write to me@example.org") == 1
         assert curation.states()["e0"].answer == "Write to [mail address]"
+        curation.note("e0", "ask me@example.org")
+        assert curation.states()["e0"].notes == ("ask [mail address]",)
     with Curation(write(tmp_path / "b.jsonl", masked=None)) as curation:
         assert curation.edit("e0", "Q?", "Write to me@example.org") == 0
+        curation.note("e0", "ask me@example.org")
+        assert curation.states()["e0"].notes == ("ask me@example.org",)
 
 
 def test_an_edit_that_changes_nothing_is_no_event_and_an_empty_one_is_refused(file):

@@ -153,12 +153,20 @@ def test_the_same_stage_again_replaces_its_texts(settings, ledger):
     assert ledger.summary()["metric"].is_unique
 
 
-def test_problems_are_counted_without_their_numbers():
+def test_problems_are_counted_without_what_differs_from_text_to_text():
     rows = [
         {"problems": ["row 1 has an empty cell", "2 line(s) stand outside the table"]},
-        {"problems": ["row 3 has an empty cell"]},
+        {"problems": ["row 3 has an empty cell", "the levels run [8, 9], not 1 to 2 in order"]},
+        {"problems": ["the levels run [2], not 1 to 1 in order", "“I can't 1” stands there more than once"]},
+        {"problems": ["figures that nobody gave: 18, 2026-08-10", "figures that nobody gave: 7"]},
     ]
-    assert problem_counts(rows) == {"row has an empty cell": 2, "line(s) stand outside the table": 1}
+    assert problem_counts(rows) == {
+        "row … has an empty cell": 2,
+        "… line(s) stand outside the table": 1,
+        "the levels run …, not … to … in order": 2,
+        "… stands there more than once": 1,
+        "figures that nobody gave: …": 2,
+    }
 
 
 def test_each_brief_is_held_to_its_own_grammar_and_only_where_asked(settings):

@@ -103,6 +103,21 @@ def test_a_model_in_a_folder_compares_by_meaning(tiny):
     assert duplicates.method.startswith("compared by meaning")
 
 
+def test_a_half_fetched_model_that_nobody_named_is_passed_over_and_said(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    monkeypatch.setattr(module, "EMBEDDER", str(tmp_path))
+    monkeypatch.setattr(module, "_on_disk", lambda name: name)
+    duplicates = near_duplicates(["the red fox runs", "the red fox runs"])
+    assert [(pair.first, pair.second) for pair in duplicates.pairs] == [(0, 1)]
+    assert "letters, not by meaning" in duplicates.method and "only in part" in duplicates.method
+
+
+def test_few_texts_that_are_the_same_by_meaning_are_a_pair(tiny):
+    """Their mean is they themselves: taken away, nothing would remain to compare."""
+    duplicates = near_duplicates(["the red fox runs"] * 2, embedder=tiny)
+    assert [(pair.first, pair.second) for pair in duplicates.pairs] == [(0, 1)]
+
+
 def test_a_thousand_pages_of_one_template_make_no_half_million_pairs(no_model):
     pages = [
         f"Weather, mood, sleep, three good things: page number {number} of my daily template" for number in range(300)

@@ -175,16 +175,17 @@ def test_what_a_phase_is_watched_for_exists_in_the_settings(key):
 BY_HELPER = {"write_scripts": {"decoding", "evaluation", "system_prompt"}, "brief_messages": {"system_prompt"}}
 # What is shown to a reader and decides nothing, or comes to the phase through an input that is watched.
 ONLY_SHOWN = {
-    "01_environment": {"evaluation"},
+    "01_environment": {"evaluation", "data", "language"},
     "02_sutro_fusion": {"decoding"},
     "03_data": {"evaluation"},
     "05_vibe_check": {"data"},
     "06_fine_tuning": {"decoding", "evaluation", "system_prompt"},
     "07_refinement": {"seed", "system_prompt", "data", "language"},
     "08_export": {"decoding", "evaluation", "system_prompt"},
-    "09_integration": {"system_prompt"},
+    "09_integration": {"system_prompt", "data"},
     "10_preference_alignment": {"system_prompt", "data"},
     "11_judge": {"data"},
+    "12_portability": {"data"},
 }
 
 

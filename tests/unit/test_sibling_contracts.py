@@ -8,7 +8,7 @@ import pytest
 
 from lekhai_helpers.prepare.contracts import expected_of, get_contract
 from lekhai_helpers.prepare.contracts import refusal as refusals
-from lekhai_helpers.prepare.contracts.tool_call import numbers
+from lekhai_helpers.prepare.contracts.tool_reply import numbers
 from lekhai_helpers.prepare.dataset import Brief
 
 CALL = '<tool_call>{"name": "get_weather", "arguments": {"location": "Dhaka", "date": "today"}}</tool_call>'

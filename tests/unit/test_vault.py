@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -59,12 +60,24 @@ def test_our_vault_gives_a_hundred_reflections_and_few_false_ones():
 
 def test_every_secret_of_our_vault_is_masked_where_its_note_is_taken():
     tally = Tally()
-    texts = [json.dumps(found.messages) for found in extract(ours() / "vault", tally)]
+    texts = [found.line() for found in extract(ours() / "vault", tally)]
     assert tally.masked == {"mail": 2, "key": 1}
     assert not any(word in text for text in texts for word in ("example.org.", "katakuti@", "+1-902", "sk-"))
     kept = [found for found in extract(ours() / "vault", keep_secrets=True)]
     assert all(found.masked is None for found in kept)
     assert any("katakuti@example.org" in found.messages[1]["content"] for found in kept)
+
+
+def test_tags_paths_and_the_names_of_skipped_files_are_masked_like_the_text(tmp_path):
+    head = "---\ntags: ['+8801712345678', reflection]\n---\n"
+    note(tmp_path, "01712345678/me@example.org.md", f"{head}{THOUGHT} #call/01712345678 #c-01812345678")
+    (tmp_path / "ring 01712-345678.md").write_bytes(b"\0")
+    tally = Tally()
+    (found,) = extract(tmp_path, tally)
+    assert not re.search(r"\d{6}|@", found.line().replace(found.id, "").replace(found.source["sha256"], ""))
+    assert [path for path, _ in tally.skipped] == ["ring [phone number].md"]
+    (found,) = extract(tmp_path, keep_secrets=True)
+    assert "call/01712345678" in found.tags
 
 
 def test_every_reflection_says_where_it_came_from_and_has_an_id_of_its_own():
@@ -162,12 +175,60 @@ def test_hidden_folders_and_other_files_are_left_alone(tmp_path):
         f"%% #private %%\n{THOUGHT}",
         f"\ufeff---\ntags: private\n---\n{THOUGHT}",
         f"---\r\ntags: private\r\n---\r\n{THOUGHT}",
+        f"---\rtags: [private]\r---\r{THOUGHT}",
+        f"--- \ntags: [private]\n---\n{THOUGHT}",
+        f"\n---\ntags: [private]\n---\n{THOUGHT}",
+        *(
+            f"---\n{head}\n---\n{THOUGHT}"
+            for head in (
+                *("Private: true", "private: 'true'", "private: 1", "private: yes", "tags private", "TAGS: PRIVATE"),
+                *("tags: [[private]]", "tags: '[[private]]'", "tags: work;private", "tags: {private: true}"),
+                *("tags:\n  - [private]", "tags: #private", "tags: [journal/private]", "tags: [\u200bprivate]"),
+                "tags: &all [*all, private]",
+            )
+        ),
+        *(
+            f"{mark} {THOUGHT}"
+            for mark in (
+                *("#me/private", "**#private**", "*#private*", '"#private"', "[#private]", "tags:#private"),
+                *("#work/#private", "<b>#private</b>", "<!-- #private -->"),
+            )
+        ),
     ],
 )
 def test_a_private_note_never_comes_out_however_it_is_marked(tmp_path, text):
     note(tmp_path, "b.md")
     (tmp_path / "a.md").write_text(text, encoding="utf-8", newline="")
     assert taken(tmp_path) == ["b.md"]
+
+
+@pytest.mark.parametrize(
+    "text", ["#privateer", "https://example.org/#private", "[[a#private]]", "`#private`", "---\nprivate: no\n---\n"]
+)
+def test_a_note_that_only_holds_the_word_is_not_private(tmp_path, text):
+    note(tmp_path, "a.md", f"{text} {THOUGHT}")
+    assert taken(tmp_path) == ["a.md"]
+
+
+def test_a_private_tag_may_be_typed_in_another_spelling_of_unicode(tmp_path):
+    note(tmp_path, "a.md", f"{THOUGHT} #প্রি\u09df")
+    note(tmp_path, "b.md")
+    assert taken(tmp_path, private=("#প্রি\u09df",)) == ["b.md"]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("Daily/2023-02-31.md", ""),
+        ("Meeting 20230230.md", ""),
+        ("0000-01-01.md", ""),
+        ("Daily/a.md", "---\ndate: '2023-02-30 10:00'\n---\n"),
+    ],
+)
+def test_a_day_that_does_not_exist_is_no_day_and_stops_nothing(tmp_path, name, head):
+    note(tmp_path, name, head + THOUGHT)
+    (found,) = extract(tmp_path)
+    assert found.date == ""
 
 
 def test_a_tag_of_ones_own_can_keep_notes_out_or_take_them_in(tmp_path):
@@ -206,6 +267,33 @@ def test_a_note_without_the_right_to_read_is_named(tmp_path):
     note(tmp_path, "b.md")
     tally = Tally()
     assert taken(tmp_path, tally) == ["b.md"] and "cannot be read" in tally.skipped[0][1]
+
+
+def test_a_vault_of_which_nothing_can_be_read_says_why(tmp_path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/a.md").write_bytes(b"\0")
+    with pytest.raises(VaultError, match=r"no note of v could be read, 1 skipped; a\.md: not text"):
+        write_reflections(extract(tmp_path / "v"), tmp_path / "out.jsonl", tmp_path / "v")
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
+def test_what_lies_beside_the_output_is_neither_followed_nor_removed(tmp_path):
+    """A name that can be guessed may be a link into the vault, or a file of somebody's own."""
+    victim = note(tmp_path / "v", "victim.txt", "mine")
+    note(tmp_path / "v", "a.md")
+    (tmp_path / "y.jsonl.writing").symlink_to(victim)
+    own = note(tmp_path, "z.jsonl.writing", "my own")
+    for name in ("y.jsonl", "z.jsonl"):
+        assert write_reflections(extract(tmp_path / "v"), tmp_path / name, tmp_path / "v") == 1
+    assert victim.read_text() == "mine" and own.read_text() == "my own"
+    assert not (tmp_path / "y.jsonl").is_symlink()
+
+
+def test_a_folder_is_no_output(tmp_path):
+    note(tmp_path / "v", "a.md")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(VaultError, match="is a folder: give the name of a file"):
+        write_reflections(extract(tmp_path / "v"), tmp_path / "out", tmp_path / "v", replace=True)
 
 
 def test_an_empty_folder_a_file_and_no_folder_are_errors_with_a_remedy(tmp_path):
@@ -247,6 +335,13 @@ def test_a_marked_part_of_a_diary_page_does_not_bring_in_the_others():
     assert [entry.heading for entry in entries(whole)] == [""]
 
 
+def test_a_mark_of_ones_own_divides_a_diary_page_as_ours_do():
+    page = f"## Shopping\n{'bread and milk and tea for the week ' * 4}\n## Thought\n#musing {THOUGHT}\n"
+    found = read_note("Daily/2024-01-01.md", page)
+    assert [entry.heading for entry in entries(found, ("musing",))] == ["Shopping", "Thought"]
+    assert [entry.heading for entry in entries(found)] == [""]
+
+
 def test_a_list_a_text_of_others_and_a_bare_report_are_no_reflections():
     others = "He had always thought that he was right. In the end they learned that the river had turned. " * 4
     report = "We went to the market and bought fish. I cooked it at noon. Then my sister came and we ate. " * 4
@@ -264,6 +359,14 @@ def asked(path: str, text: str) -> tuple[str, str]:
     found = read_note(path, text)
     entry = next(entries(found))
     return dialogue(found, entry, choose(found, entry).kind or "reflection")
+
+
+def test_a_line_of_thousands_of_words_takes_no_ages():
+    """A search for the end of a sentence from every word on takes the square of the line."""
+    began = time.process_time()
+    for line in ("word " * 40_000, "This is a sentence of mine. " * 7_000):
+        asked("Daily/2023-01-08.md", line)
+    assert time.process_time() - began < 10
 
 
 def test_the_question_is_the_notes_own_its_title_or_its_first_sentence():

@@ -1,12 +1,14 @@
 """Obsidian's own marks are understood, and nothing a person wrote is lost with them."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lekhai_helpers.prepare.vault_code import hold_code, put_back
+from lekhai_helpers.prepare.vault_front import FrontmatterError
 from lekhai_helpers.prepare.vault_markdown import (
-    FrontmatterError,
     has_tag,
     plain,
     read_note,
@@ -28,6 +30,10 @@ from lekhai_helpers.prepare.vault_markdown import (
         ("Tags: [Learning]", {"learning"}),
         ("tags:", set()),
         ("private: true", {"private"}),
+        ("Private: 'yes'", {"private"}),
+        ("private: false", set()),
+        ("tags: [[a, [b]], {c: d}]", {"a", "b", "c", "d"}),
+        ("tags: work;প্রিয়-বই", {"work", "প্রিয়-বই"}),
     ],
 )
 def test_tags_of_the_frontmatter_in_their_many_spellings(head, tags):
@@ -104,6 +110,25 @@ def test_title_and_day_come_from_the_first_place_that_has_them():
     assert read_note("Journal/walk.md", "x").daily and not read_note("Ideas/walk.md", "x").daily
 
 
+@pytest.mark.parametrize("comment", ["%%\n{}\n%%", "<!--\n{}\n-->"])
+def test_what_stands_in_a_comment_is_no_field_no_heading_and_no_part(comment):
+    hidden = comment.format("# Rana\nquestion:: Does Rana know?\n## Hidden\n```\ncode\n```\n#reflection")
+    note = read_note("a.md", f"one\n{hidden}\n`%%` two\n## Three\nend")
+    assert note.title == "a" and note.fields == {} and note.tags == {"reflection"}
+    assert [heading for heading, *_ in sections(note.body)] == ["", "Three"]
+    assert note.body.count("\n") == hidden.count("\n") + 3 and plain(note.body).startswith("one\n\n`%%` two")
+
+
+def test_a_comment_that_is_never_closed_hides_the_rest_as_in_obsidian():
+    assert plain(read_note("a.md", "one `%%` two\n\n%%\nnever shown").body) == "one `%%` two"
+
+
+def test_thousands_of_tags_in_a_line_take_no_ages():
+    began = time.process_time()
+    assert plain("#a " * 50_000 + "x").endswith("a x") and plain("x" + " #a" * 50_000) == "x"
+    assert time.process_time() - began < 10
+
+
 def test_lines_are_counted_in_the_file_and_not_in_the_body():
     note = read_note("a.md", "---\ntags: x\n---\nfirst\n## Two\n```\n## no heading\n```\n## Three\nend")
     assert note.line == 4
@@ -111,7 +136,7 @@ def test_lines_are_counted_in_the_file_and_not_in_the_body():
 
 
 @pytest.mark.parametrize(
-    "head", ["tags: [private", "tags: 'private", "a: b: c", "date: 2023-13-45\ntags: private", "\ttags: x"]
+    "head", ["tags: [private", "tags: 'private", "a: b: c", "date: 2023-13-45\ntags: private", "\ttags: x", "tags private"]
 )
 def test_a_broken_frontmatter_is_an_error_and_no_note_without_tags(head):
     """Read as text, a note whose YAML is broken would lose its mark `private`."""

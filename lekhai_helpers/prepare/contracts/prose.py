@@ -39,7 +39,7 @@ def prose_problems(text: str) -> list[str]:
     if found := _PROGRAM.search(text):
         problems.append(f"it speaks as a program: {found.group()}")
     if repeated := repeated_sentences(text):
-        problems.append(f"it goes round in circles: {repeated[0][:80]!r} stands there more than once")
+        problems.append(f"it goes round in circles: “{repeated[0][:80]}” stands there more than once")
     return problems
 
 

@@ -7,7 +7,6 @@ match the tool's signature, or plain speech. With it: {"expect": "call", "calls"
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import regex
 from lekhai_helpers.core.bengali import words
 from lekhai_helpers.prepare.contracts.base import Contract, Verdict, expected_of
 from lekhai_helpers.prepare.contracts.prose import PROSE_DEFECTS, prose_problems, repeated_sentences
+from lekhai_helpers.prepare.contracts.tool_reply import NUMBER, invented, reply_problems
 from lekhai_helpers.prepare.tools import Call, ToolError, call_problems, parse_calls
 from lekhai_helpers.prepare.weather import TOOLS
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from lekhai_helpers.prepare.dataset import Brief
 
-_NUMBER = regex.compile(r"(?<![\p{L}\d.,])[-−]?\d++(?:[.:]\d++)*+")
 _CALL = regex.compile(r"<tool_call>.*?</tool_call>", regex.DOTALL)
 
 
@@ -51,34 +50,23 @@ def _held_to_call(text: str, calls: Sequence[Call], expected: Mapping[str, Any])
         return ["no tool is called where one is needed"]
     if len(calls) != len(wanted):
         return [f"{len(calls)} call(s) where {len(wanted)} are needed"] if wanted else []
-    unmet = [one for one in wanted if not any(same_call(one, made) for made in calls)]
-    return [f"it does not call {one.to_text()}" for one in unmet]
+    return [f"it does not call {one.to_text()}" for one in _unmet(wanted, calls)]
 
 
 def _held_to_ask(text: str, calls: Sequence[Call], expected: Mapping[str, Any]) -> list[str]:
     if calls:
         return ["it calls a tool without knowing where or when: it must ask first"]
-    return [] if "?" in text else ["it does not ask for what is missing"]
+    return invented(text) + ([] if "?" in text else ["it does not ask for what is missing"])
 
 
 def _held_to_no_call(text: str, calls: Sequence[Call], expected: Mapping[str, Any]) -> list[str]:
-    return ["it calls a tool where none is needed"] if calls else []
+    return ["it calls a tool where none is needed"] if calls else invented(text)
 
 
 def _held_to_answer(text: str, calls: Sequence[Call], expected: Mapping[str, Any]) -> list[str]:
-    """Hold an answer against the tool's replies: their temperature is told, and no figure is added."""
     if calls:
         return ["it calls the tool again instead of answering"]
-    replies = expected["replies"]
-    told = numbers(text)
-    problems = []
-    for reply in replies:
-        if isinstance(reply, Mapping) and "temperature_c" in reply and not numbers(str(reply["temperature_c"])) & told:
-            problems.append(f"it leaves out the tool's {reply['temperature_c']} degrees")
-    known = numbers(json.dumps(replies, ensure_ascii=False)) | numbers(expected.get("said", ""))
-    if made_up := sorted(told - known):
-        problems.append(f"figures that nobody gave: {', '.join(made_up)}")
-    return problems
+    return reply_problems(text, expected["replies"], expected.get("said", ""))
 
 
 _HELD: Mapping[str, Callable[[str, Sequence[Call], Mapping[str, Any]], list[str]]] = {
@@ -89,24 +77,34 @@ _HELD: Mapping[str, Callable[[str, Sequence[Call], Mapping[str, Any]], list[str]
 }
 
 
-def numbers(text: str) -> set[str]:
-    """Return the numbers of a text without sign and leading zeros: "-7", "7" and "07" are one."""
-    joined = regex.sub(r"(?<=\d)[-/](?=\d)", " ", regex.sub(r"(?<=\d),(?=\d{3})", "", text))
-    return {found.lstrip("-−0") or "0" for found in _NUMBER.findall(joined)}
-
-
 def same_call(wanted: Call, made: Call) -> bool:
-    """Say whether two calls ask for the same: the day word for word, the place by its town, country or not."""
-    if wanted.name != made.name:
+    """Say whether two calls ask for the same: the day word for word, the place by its town.
+
+    The region or country counts where both name one: Paris is Paris, France; but not where Texas was asked for.
+    """
+    if wanted.name != made.name or wanted.arguments.get("date", "today") != made.arguments.get("date", "today"):
         return False
-    if wanted.arguments.get("date", "today") != made.arguments.get("date", "today"):
-        return False
-    town, given = _town(wanted.arguments.get("location")), _town(made.arguments.get("location"))
-    return bool(town) and (town == given)
+    (town, *where), (given, *there) = _place(wanted), _place(made)
+    return bool(town) and town == given and (not where or not there or bool(set(where) & set(there)))
 
 
-def _town(place: Any) -> str:
-    return " ".join(words(str(place or "").split(",")[0].casefold()))
+def _place(call: Call) -> list[str]:
+    """Return the parts of a call's place, the town first: "Paris, Texas" is ["paris", "texas"]."""
+    parts = [" ".join(words(part)) for part in str(call.arguments.get("location") or "").casefold().split(",")]
+    return parts[:1] + [part for part in parts[1:] if part]
+
+
+def _unmet(wanted: Sequence[Call], made: Sequence[Call]) -> list[Call]:
+    """Return the wanted calls that no made one answers, each made one used once."""
+    left, unmet = list(made), []
+    # The most exact first, so that "Paris" does not take the call that only "Paris, Texas" can use.
+    for one in sorted(wanted, key=lambda call: -len(_place(call))):
+        fitting = sorted((call for call in left if same_call(one, call)), key=lambda call: -len(_place(call)))
+        if fitting:
+            left.remove(fitting[0])
+        else:
+            unmet.append(one)
+    return unmet
 
 
 def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
@@ -158,7 +156,7 @@ def _other_figure(text: str) -> list[str]:
     """Return every version of a spoken answer in which one figure is another."""
     if "<tool_call" in text:
         return []
-    marks = list(_NUMBER.finditer(text))
+    marks = list(NUMBER.finditer(text))
     return [f"{text[: m.start()]}{_shifted(m.group())}{text[m.end() :]}" for m in marks if m.group().isdigit()]
 
 

@@ -98,8 +98,10 @@ def _check_json(text: str, task: str) -> Verdict:
 
 
 def _in_words(error: Any) -> str:
-    where = ".".join(str(part) for part in error.path)
-    return f"{where}: {error.message}" if where else str(error.message)
+    """Say what is wrong and where; a long list or object, which the message would quote whole, is called "it"."""
+    where, quoted = ".".join(str(part) for part in error.path), repr(error.instance)
+    message = error.message if len(quoted) <= 40 else error.message.replace(quoted, "it", 1)
+    return f"{where}: {message}" if where else message
 
 
 def _order_problems(steps: list[dict[str, Any]]) -> list[str]:

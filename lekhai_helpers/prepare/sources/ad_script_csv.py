@@ -16,13 +16,25 @@ COLUMNS = (
     "id", "industry", "format", "tone", "brand", "product", "duration_seconds",
     "system_prompt", "prompt_1", "prompt_2", "prompt_3", "prompt", "script", "source",
 )  # fmt: skip
+ONE_ROW_A_SCRIPT = True  # a row has up to three prompts; the same film under a fourth would be in two splits
 DELIMITERS = (",", ";", "\t")
+_IN_JSON = ("messages", "expected")  # with these a script is held against something; a table's own mean other things
 _SAVE_AGAIN = 'save it again as "CSV UTF-8 (Comma delimited) (*.csv)" and give that file'
 _WORKBOOKS = {b"PK\x03\x04": "a workbook (.xlsx or .ods)", b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)"}
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """Yield every row of a CSV file; only wholly blank lines are passed over.
+    """Yield every row of a CSV file of scripts. Columns named messages or expected hold no JSON of ours and get a suffix.
+
+    Raises DatasetError as `briefs` does.
+    """
+    for row in briefs(path):
+        cells = {f"{name}_in_file" if name in _IN_JSON else name: cell for name, cell in row.cells.items()}
+        yield Row(row.number, cells, row.surplus, row.missing)
+
+
+def briefs(path: Path) -> Iterator[Row]:
+    """Yield every row of a CSV file as it stands; only wholly blank lines are passed over.
 
     Raises DatasetError where the file is a workbook, is in an encoding without Bengali, or is broken as CSV.
     """

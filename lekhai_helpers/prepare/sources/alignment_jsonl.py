@@ -15,7 +15,7 @@ import regex
 
 from lekhai_helpers.prepare.safety_categories import NONE, categorize
 from lekhai_helpers.prepare.sources.base import DatasetError, Row
-from lekhai_helpers.prepare.sources.reading import json_lines, make_row, need_keys, need_text
+from lekhai_helpers.prepare.sources.reading import json_lines, make_row, need_keys, need_text, optional_text
 
 FOLDERS = True
 PROMPT, ACCEPTED, REJECTED, HOW = "Prompt", "Accepted Response", "Rejected Response", "Instruction generated"
@@ -29,10 +29,10 @@ def rows(path: Path) -> Iterator[Row]:
     for number, (line, record) in enumerate(_records(path), start=2):
         need_keys(path, line, record, [PROMPT, ACCEPTED, REJECTED], _KNOWN)
         need_text(path, line, record, PROMPT)
-        yield make_row(number, file=path.name, line=str(line), **_cells(line, record))
+        yield make_row(number, file=path.name, line=str(line), **_cells(path, line, record))
 
 
-def _cells(line: int, record: Mapping[str, Any]) -> dict[str, Any]:
+def _cells(path: Path, line: int, record: Mapping[str, Any]) -> dict[str, Any]:
     prompt = record[PROMPT].strip()
     known = _ID.match(str(record.get("id", "")))
     area, side = known.groups() if known else (categorize(prompt), "")
@@ -40,19 +40,21 @@ def _cells(line: int, record: Mapping[str, Any]) -> dict[str, Any]:
         "id": record.get("id") or f"instruction-{line:05}",
         "industry": area,
         "prompt_1": prompt,
-        "script": (record[ACCEPTED] or "").strip(),
-        "rejected": (record[REJECTED] or "").strip(),
-        "how": (record.get(HOW) or "").strip(),
+        "script": optional_text(path, line, record, ACCEPTED),
+        "rejected": optional_text(path, line, record, REJECTED),
+        "how": optional_text(path, line, record, HOW),
         "expected": {"side": side} if side else "",
     }
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    own = path / "instructions.jsonl" if path.is_dir() else path
-    if own.is_file() or path.suffix:
+    own = path / "instructions.jsonl"
+    if own.is_file():
         yield from json_lines(own)
-    else:
+    elif path.is_dir() or not path.suffix:
         yield from _data_set(path)
+    else:
+        yield from json_lines(path)
 
 
 def _data_set(where: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

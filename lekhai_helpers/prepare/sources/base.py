@@ -3,6 +3,7 @@
 A source is a module with ``rows(path)``; one that says ``FOLDERS = True`` reads a whole folder as well. One whose
 evaluation briefs look otherwise than its examples also has ``briefs(path)``: rows with the cells prompt, id, industry,
 part, expected and messages, as far as there are any. One that leaves something out has ``read(path)``: a `Reading`.
+One that says ``ONE_ROW_A_SCRIPT = True`` holds rows whose scripts are all different, whatever was asked.
 """
 
 from collections.abc import Callable, Iterable
@@ -60,6 +61,11 @@ def source_module(name: str) -> ModuleType:
 def reads_folders(name: str) -> bool:
     """Say whether a source reads a folder of files."""
     return getattr(source_module(name), "FOLDERS", False)
+
+
+def one_row_a_script(name: str) -> bool:
+    """Say whether two rows with the same script are one row twice, even where they ask otherwise."""
+    return getattr(source_module(name), "ONE_ROW_A_SCRIPT", False)
 
 
 def get_brief_source(name: str) -> Source:

@@ -43,6 +43,7 @@ def read(path: Path) -> Reading:
     """Return a book's pieces, and the chapters and pieces that were left out, each with its reason."""
     path = Path(path)
     book, reading = read_book(path), Reading()
+    reading.left_out.extend(LeftOut(path.name, line, "speaks of the archive", text) for line, text in book.notes)
     for place, chapter in enumerate(book.chapters, start=1):
         _add_chapter(reading, path, place, chapter)
     return reading

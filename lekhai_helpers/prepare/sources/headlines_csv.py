@@ -24,9 +24,15 @@ FEWEST_WORDS = 2
 _OFTEN = 3  # headlines that end in the same name: then it is the paper's, not the joke's
 _TAG = regex.compile(r"<[/!]?[a-zA-Z][^<>]*>|<!--.*?-->", regex.DOTALL)
 _MARKDOWN_LINK = regex.compile(r"\[([^\[\]]+)\]\([^()\s]+\)")
-_LINK = regex.compile(r"\(?(?:via:?\s*)?(?:https?://|www\.)[^\s<>()]+\)?", regex.IGNORECASE)
+_LINK = regex.compile(
+    r"\(?(?:via:?\s*)?(?:(?:https?://|www\.)[^\s<>()]+|\b(?:[a-z0-9-]+\.)+[a-z]{2,6}/[^\s<>()]*)\)?", regex.IGNORECASE
+)
+# A writer is named in capitals; "by popular demand" and "by God" are part of the joke.
+_NAME = r"(?!(?:Popular|Order|Request|Law|God|The|All|Far)\b)\p{Lu}[\p{L}\p{M}.'’-]*"
 _BYLINE = regex.compile(
-    r"\s*(?:[|–—]|\s-)\s*by\s+[^|]+$|\s*\(\s*(?:by|via|posted by)\s[^()]*\)\s*$|\n\s*by\s+[^\n]+$", regex.IGNORECASE
+    rf"\s*(?:[|–—]|\s-)\s*[Bb][Yy]\s+{_NAME}[^|]*$|\s*\|\s*(?i:by)\s+[^|]+$|\n\s*(?i:by)\s+[^\n]+$"
+    r"|\s*\(\s*(?i:by|via|posted by)\s[^()]*\)\s*$"
+    rf"|(?<=[….!?])\s*[Bb][Yy]\s+{_NAME}(?:\s+{_NAME}){{1,2}}\s*$|^[Bb][Yy]\s+{_NAME}(?:\s+{_NAME}){{1,2}}\s*:(?=\s)"
 )
 _HASHTAGS = regex.compile(r"(?:\s+#[\p{L}\p{N}_]+)+\s*$")
 _READ_MORE = regex.compile(r"\s*\(\s*(?:read|see|more|full)\b[^()]*\)\s*$", regex.IGNORECASE)
@@ -48,7 +54,9 @@ def rows(path: Path) -> Iterator[Row]:
 
 
 def read(path: Path) -> Reading:
-    """Return the cleaned headlines, and those left out: empty once cleaned, too short, said before, nearly so."""
+    """Return the cleaned headlines, and those left out: cut by a comma, empty once cleaned, too short, said before,
+    nearly so.
+    """
     path = Path(path)
     found = list(csv_rows(path))
     if not found:
@@ -59,11 +67,11 @@ def read(path: Path) -> Reading:
     seen: dict[str, int] = {}
     for row in found:
         text = clean_headline(row.cells[column], names)
-        reason = _unfit(text, seen)
-        seen.setdefault(text.casefold(), row.number)
+        reason = _unfit(row, text, seen)
         if reason:
             reading.left_out.append(LeftOut(path.name, row.number, reason, row.cells[column].strip()))
         else:
+            seen[text.casefold()] = row.number
             kept.append((row, text))
     copies = near_copies([text for _, text in kept])
     for place, (row, text) in enumerate(kept):
@@ -112,7 +120,9 @@ def _paper_names(texts: list[str]) -> frozenset[str]:
     return frozenset(name for name, times in tails.items() if times >= _OFTEN)
 
 
-def _unfit(text: str, seen: dict[str, int]) -> str:
+def _unfit(row: Row, text: str, seen: dict[str, int]) -> str:
+    if any(cell.strip() for cell in row.surplus):
+        return "more cells than the header: is a comma in a cell without quotation marks?"
     if not text:
         return "nothing is left once links and mark-up are gone"
     if len(text.split()) < FEWEST_WORDS:

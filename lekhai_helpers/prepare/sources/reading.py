@@ -10,12 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lekhai_helpers.prepare.sources.base import DatasetError, Row, source_module
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # What every row has, whatever the recipe. industry is the group that splits and heatmaps spread over; rows of one
 # thread are never parted by the split; messages and expected are JSON.
@@ -118,6 +115,10 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
             f"{path.name}, line {number} is no JSON ({error.msg} at character {error.pos + 1}): every line must hold "
             'one whole object, {"...": "..."}'
         ) from None
+    except RecursionError:
+        raise DatasetError(
+            f"{path.name}, line {number} holds brackets in brackets, too deep to be read: is it a row of data?"
+        ) from None
     if not isinstance(found, dict):
         raise DatasetError(f"{path.name}, line {number} holds no object but {type(found).__name__}: write {{...}}")
     return found
@@ -140,9 +141,9 @@ def need_text(path: Path, number: int, row: Mapping[str, Any], *names: str) -> N
         raise DatasetError(f"{Path(path).name}, line {number}: {', '.join(wrong)} must be a text that is not empty")
 
 
-def left_out_table(left_out: Iterable[LeftOut]) -> pd.DataFrame:
-    """Return what was left out as a table: file, line, reason, text. Empty where nothing was."""
-    import pandas as pd
-
-    rows = [(one.file, one.line, one.reason, one.text) for one in left_out]
-    return pd.DataFrame(rows, columns=["file", "line", "reason", "text"])
+def optional_text(path: Path, number: int, row: Mapping[str, Any], name: str) -> str:
+    """Return a value without the spaces around it, "" for null or none. Raises DatasetError where it is no text."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise DatasetError(f"{Path(path).name}, line {number}: {name} must be a text, not {type(value).__name__}")
+    return (value or "").strip()

@@ -23,12 +23,11 @@ def rows(path: Path) -> Iterator[Row]:
     path = Path(path)
     for place, (line, record) in enumerate(json_lines(path), start=2):
         messages = conversation(path, line, record)
-        source = record.get("source") or {}
         name = str(record.get("id") or f"reflection-{line:05}")
         yield make_row(
             place,
             id=name,
-            thread=source.get("path") or name,
+            thread=_note(record) or name,
             industry=record.get("kind") or "",
             system_prompt=messages[0]["content"] if messages[0]["role"] == "system" else "",
             prompt_1=messages[-2]["content"],
@@ -55,6 +54,13 @@ def conversation(path: Path, line: int, record: dict[str, Any]) -> list[dict[str
     if not all(message["content"].strip() for message in messages):
         raise DatasetError(f"{path.name}, line {line}: a message is empty; delete the row, or give it words")
     return messages
+
+
+def _note(record: dict[str, Any]) -> str:
+    """Return the path of the note a row came from; other programs write what they like under "source"."""
+    source = record.get("source")
+    path = source.get("path") if isinstance(source, dict) else None
+    return path if isinstance(path, str) else ""
 
 
 def _is_message(message: Any) -> bool:

@@ -76,6 +76,8 @@ def _plain(where: str, messages: Any) -> list[dict[str, Any]]:
     unknown = sorted({str(m["role"]) for m in messages} - {"system", "user", "assistant", "tool"})
     if unknown:
         raise DatasetError(f"{where}: the role {', '.join(unknown)} is not system, user, assistant or tool")
+    if not all(map(_is_readable, messages)):
+        raise DatasetError(f"{where}: content must be a text, and tool_calls a list of objects")
     filled = [m | {"content": m.get("content") or ""} for m in messages if m["role"] != "system"]
     if not filled or filled[0]["role"] != "user":
         raise DatasetError(f"{where}: a conversation begins with the user")
@@ -83,6 +85,11 @@ def _plain(where: str, messages: Any) -> list[dict[str, Any]]:
         return plain_messages(filled)
     except ToolError as error:
         raise DatasetError(f"{where}: {error}") from None
+
+
+def _is_readable(message: Mapping[str, Any]) -> bool:
+    content, calls = message.get("content") or "", message.get("tool_calls") or []
+    return isinstance(content, str) and isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
 
 
 def _expected(where: str, so_far: Sequence[Mapping[str, str]], kind: str) -> dict[str, Any]:

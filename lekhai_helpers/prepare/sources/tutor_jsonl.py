@@ -38,7 +38,7 @@ def _cells(path: Path, line: int, record: Mapping[str, Any]) -> dict[str, Any]:
     if right and task == "classification":
         expected["answer"] = _right_answer(path, line, right)
     prompt = "\n\n".join(part.strip() for part in asked)
-    # As a conversation, so that two texts with the same judgement are not taken for one row twice.
+    # As a conversation: of two texts with the same judgement the whole is compared, among the rows and for leaks.
     talk = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer.strip()}]
     return {
         "id": record.get("id") or f"line-{line}",
