@@ -157,7 +157,7 @@ def data_check(
     file: Annotated[Path, typer.Argument(help="Your file, as the recipe reads it.")],
     recipe: Recipe = "lekhai",
     overrides: Set = None,
-    plot: Annotated[Path | None, typer.Option(help="Write a picture of industries, tones and lengths here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of groups, tones and lengths here.")] = None,
 ) -> None:
     """Read your examples as notebook 03 will, and name every problem by row. Exit code 1 where a row is unusable."""
     from lekhai_helpers.core.recipe import parse_override, resolve

@@ -131,6 +131,13 @@ class Ledger(JudgeTables):
             figures,
         )
 
+    def clear_figures(self, beginning: str) -> None:
+        """Forget the summary's figures whose names begin so, in all stages."""
+        self._write(
+            "DELETE FROM evaluation_summary WHERE experiment_id = ? AND substr(metric, 1, ?) = ?",
+            [(self.experiment_id, len(beginning), beginning)],
+        )
+
     def summary(self) -> DataFrame:
         """Return a table of stage, metric, value, low, high, n, note, in the order first written."""
         return self._own(

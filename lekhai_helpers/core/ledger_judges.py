@@ -26,6 +26,7 @@ from lekhai_helpers.core.ledger_rows import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+GEVAL = "g-eval"  # how the summary's figures begin that are a judge's marks and no count
 AUDIT_VERDICT = "passed"  # the figure of an audit that says whether the judge is to be trusted: 1 or 0
 
 

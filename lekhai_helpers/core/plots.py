@@ -327,7 +327,7 @@ def lora_comparison(table: DataFrame, words: Words | None = None) -> Figure:
     """Draw what each LoRA variant costs and gives: numbers trained, validation loss, speed, valid share if counted.
 
     `table`: index variant, columns trained, validation_lowest, tokens_per_second and, where it was measured,
-    valid_share, as `learn.lora_comparison.table` returns it.
+    valid_share, as `learn.lora_comparison.table` returns it. `words` are those of the recipe that was measured.
     """
     said = words or Words()
     panels = [

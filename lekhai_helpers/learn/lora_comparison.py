@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core.hardware import machine
-from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.core.recipe import Settings, resolve
 from lekhai_helpers.core.run_folder import write_json
+from lekhai_helpers.core.words import Words
 from lekhai_helpers.learn.model import attach_lora, count_parameters, device_memory_mb, load_model, release_memory
 from lekhai_helpers.learn.training import Example, Score, train_sft
+from lekhai_helpers.prepare.contracts import words_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -177,10 +179,16 @@ def make_note(settings: Settings, steps: int, train: Sequence[Any], validation: 
 def note_in_words(note: Mapping[str, Any]) -> str:
     """Return the note of a record as one sentence."""
     return (
-        f"Measured on {note['date']} on {note['machine']}, profile {note['profile']}, base {note['base']}: "
+        f"Measured with the recipe {note['recipe']} on {note['date']} on {note['machine']}, profile {note['profile']}, "
+        f"base {note['base']}: "
         f"each variant {note['steps']} steps of {note['batch']} examples at learning rate {note['learning_rate']:g}, "
         f"seed {note['seed']}, {note['train_examples']} training and {note['validation_examples']} validation examples."
     )
+
+
+def note_words(note: Mapping[str, Any]) -> Words:
+    """Return the words of the recipe a record was measured with: its valid share is of that recipe's texts."""
+    return words_of(resolve(note["recipe"], note["profile"]))
 
 
 def save_record(rows: Sequence[Mapping[str, Any]], note: Mapping[str, Any], path: Path | None = None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections import Counter
@@ -11,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from lekhai_helpers.core.bengali import words
+from lekhai_helpers.core.intervals import wilson
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.core.words import Words
@@ -95,16 +95,6 @@ def _row(brief: Brief, seed: int, text: Generation, verdict: Verdict) -> dict[st
         "seconds": text.seconds,
         "stopped": text.stopped,
     }
-
-
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the 95% interval of a share (Wilson 1927): honest also for few trials and shares near 0 or 1."""
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def summarize_stage(ledger: Ledger, stage: str, rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -80,5 +80,5 @@ def gold_scale(
         raise ValueError(f"{len(ordered)} gold figure(s) make no scale: at least {MIN_GOLD} are needed, none missing")
     unit = ordered[-1] - ordered[0] if unit is None else unit
     if unit <= 0:
-        raise ValueError("all gold scripts have the same figure: give `unit`, the distance that counts as far")
+        raise ValueError("all gold texts have the same figure: give `unit`, the distance that counts as far")
     return GoldScale(ordered, unit, both_ends, named)

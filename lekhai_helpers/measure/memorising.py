@@ -129,18 +129,26 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Return `verbatim_share` of a stage's texts and of the held-out scripts, both against the training scripts.
 
-    `rows`: as `evaluation.write_scripts` returns them (text, prompt, brief_id, seed); `train` and `held_out`: examples
-    of the data set. A script that stands there once per wording of its prompt counts once.
+    `rows`: as `evaluation.write_scripts` returns them (text, prompt, brief_id, seed), where the prompt may also be the
+    whole list of messages, as in an example; `train` and `held_out`: examples of the data set. A script that stands
+    there once per wording of its prompt counts once.
     """
     units = words_of(settings).units
     how: dict[str, Any] = {"seed": settings.seed, "contract": settings.data.contract}
     texts = {f"{row['brief_id']}/{row['seed']}": row["text"] for row in rows}
-    asked = {f"{row['brief_id']}/{row['seed']}": f"{settings.system_prompt}\n{row['prompt']}" for row in rows}
+    asked = {f"{row['brief_id']}/{row['seed']}": _asked(row["prompt"], settings) for row in rows}
     training, people = scripts_by_id(train), scripts_by_id(held_out)
     return [
         verbatim_share(texts, training, n, what="written by the model", briefs=asked, **how),
         verbatim_share(people, training, n, what=f"held-out {units}", briefs=prompts_by_id(held_out), **how),
     ]
+
+
+def _asked(prompt: str | Sequence[Mapping[str, str]], settings: Settings) -> str:
+    """Return everything a text was asked with: in a conversation what was said before belongs to it."""
+    if isinstance(prompt, str):
+        return f"{settings.system_prompt}\n{prompt}"
+    return "\n".join(message["content"] for message in prompt)
 
 
 def scripts_by_id(examples: Sequence[Example]) -> dict[str, str]:

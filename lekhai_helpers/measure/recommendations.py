@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FEW_BRIEFS = 20  # below, even a fair difference often hides in its interval
 MOSTLY_STOPS = 0.9
 _ASK_MORE = f"raise evaluation.limit, or write more briefs: {FEW_BRIEFS} or more"
+_HARDER = "look at what this does not count, and ask harder ones of your own"
 NAMED = 5  # groups that are named before "and N more"
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -74,8 +75,15 @@ def _form(figures: Figures, words: Words) -> Advice | None:
         return Advice(f"Training helped: {share}", "go on with the tuned model, and read its worst answers", "07")
     if found["high"] < 0:
         return Advice(f"Training did harm: {share}", "do not use it; look at data and learning rate", "07", urgent=True)
+    kept = (_of(figures, "07_refinement", "sft") or {}).get("valid_tables")
+    if kept is not None and max(kept, kept - found["difference"]) > 1 - 1e-9:
+        return Advice(f"Nothing was left to gain by this count: all were {words.many} {_when(kept)}", _HARDER, "07")
     advice = "do not claim a gain; train longer or on more rows, and ask more briefs"
     return Advice(f"No gain shown: {share}", advice, "07", urgent=True)
+
+
+def _when(after: float) -> str:
+    return "after training" if after >= 1 else "before training"
 
 
 def _exam(figures: Figures, words: Words) -> Advice | None:
@@ -113,12 +121,19 @@ def _right(figures: Figures, words: Words) -> Advice | None:
     found = _of(figures, "07_refinement", "right")
     if not found:
         return None
-    after, difference = found["after"], found["difference"]
+    before, after, shown = found["before"], found["after"], found["p"] <= ALPHA
     finding = f"{after['right']} of {after['of']} questions with one right answer are right"
-    if difference["difference"] > 0 and found["p"] <= ALPHA:
+    gained = found["difference"]["difference"]
+    if gained < 0 and shown:
+        finding += f", fewer than before ({before['right']} of {before['of']}): training did harm"
+        return Advice(finding, "do not use it; look at data and learning rate", "07", urgent=True)
+    if gained > 0 and shown:
         return Advice(
             f"{finding}, more than before", "use it where that share is enough, and count again on yours", "07"
         )
+    if before["right"] == before["of"] or after["right"] == after["of"]:
+        finding += f", {before['right']} before: nothing was left to gain by this count"
+        return Advice(finding, _HARDER, "07")
     return Advice(
         f"{finding}, not shown to be more than before",
         "do not rely on its answers; train on more such rows",
@@ -129,9 +144,9 @@ def _right(figures: Figures, words: Words) -> Advice | None:
 
 def _voice(figures: Figures, words: Words) -> Advice | None:
     found = _of(figures, "07_refinement", "voice") or {}
-    if "closer" not in found:
+    if "nearer" not in found:
         return None
-    if found["closer"]["low"] > 0.5 and found["known"]["low"] > 0.5:
+    if found["nearer"]:
         return Advice("The tuned voice stands nearer to the writer", "let the writer read some answers blind", "07")
     advice = "more rows of the writer's own, or more steps; then test again"
     return Advice("The tuned voice was not shown to be nearer to the writer", advice, "07")

@@ -8,6 +8,7 @@ distance of one tone from itself, and against chance.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,12 @@ ALPHA = 0.05
 
 
 def with_tone(prompt: str, tone: str, request: str = "{prompt} টোন: {tone}।") -> str:
-    """Return a brief with its tone asked for, worded as `request` (`evaluation.tone_request`) says."""
-    return request.replace("{tone}", tone).replace("{prompt}", prompt)
+    """Return a brief with its tone asked for, worded as `request` (`evaluation.tone_request`) says.
+
+    Only {prompt} and {tone} are filled in, at once: other braces in the wording, the brief or the tone stay.
+    """
+    given = {"prompt": prompt, "tone": tone}
+    return re.sub(r"\{(prompt|tone)\}", lambda place: given[place[1]], request)
 
 
 def write_tones(writer: Writer, briefs: Sequence[Brief], tones: Sequence[str], settings: Settings) -> list[dict]:

@@ -2,6 +2,9 @@
 
 ``voice_test(load_rows(dataset), before, after, settings)`` says in words what `style_test` found, or why it was not
 made. It is made where the recipe asks for it (``evaluation.style_test``). Taught in notebook 07.
+
+The writer's side are the test rows alone: validation rows may have chosen the weights (``sft.keep``), and would flatter
+them. That leaves few texts (9 of 92 rows in the sample) but enough to know a writer by, and the intervals say how few.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from lekhai_helpers.measure.style_test import FEWEST, Answers, style_test
 if TYPE_CHECKING:
     import pandas as pd
 
-HELD_OUT = ("validation", "test")
+JUDGED = "test"
 
 
 def voice_test(
@@ -25,20 +28,21 @@ def voice_test(
 ) -> dict[str, Any]:
     """Return {"sentence": ...} and, where the test was made, its shares with intervals, and p.
 
-    `table` is the checked table with its column split; the writer's texts are the answers of its held-out rows.
+    `table` is the checked table with its column split; the writer's texts are the answers of its test rows.
     """
     if not settings.evaluation.style_test:
         return {"sentence": "this recipe has no writer whose voice is to be met, so no style test is made"}
-    held = table[table["split"].isin(HELD_OUT) & table["usable"]]
+    held = table[(table["split"] == JUDGED) & table["usable"]]
     writing = dict(zip(held["id"], held["script"], strict=True))
     base, tuned = _by_prompt(before), _by_prompt(after)
     prompts = base.keys() & tuned.keys()
     if len(writing) < FEWEST or len(prompts) < FEWEST:
-        found = f"{len(writing)} held-out texts of the writer and {len(prompts)} questions answered by both"
-        return {"sentence": f"{found} are too few for a style test: {FEWEST} of each are needed"}
+        found = f"{len(writing)} texts of the writer (test rows) and {len(prompts)} questions answered by both"
+        return {"sentence": f"{found} are too few for a style test: {FEWEST} of each are needed (data.test_share)"}
     result = style_test(writing, base, tuned, settings.seed)
-    shares = {name: asdict(getattr(result, name)) for name in ("known", "closer", "told")}
-    return {"sentence": result.sentence, "distinguishable": result.distinguishable, "p": result.p} | shares
+    shares = {name: asdict(getattr(result, name)) for name in ("known", "closer", "alike", "told")}
+    verdicts = {"distinguishable": result.distinguishable, "nearer": result.nearer}
+    return {"sentence": result.sentence, "p": result.p} | verdicts | shares
 
 
 def _by_prompt(rows: Sequence[Mapping[str, Any]]) -> Answers:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lekhai_helpers.core.run_folder import cache_folder, sha256, write_json
 from lekhai_helpers.prepare import embedded
+from lekhai_helpers.prepare.model_facts import read_config
 
 SMOLLM2_SHA256 = "b179c952"  # first digits; the package ships the file whole
 
@@ -84,6 +85,20 @@ def resolve_base(name: str, revision: str | None = None) -> Base:
         return Base(str(folder), folder.name, "as its owner says", f"The base is the folder {folder.name}.")
     pinned = f" at revision {revision}" if revision else ""
     return Base(name, name, "see its model card", f"The base is {name}{pinned}, fetched from the hub.")
+
+
+def rounded_base(path: str | Path) -> str:
+    """Return what is to be said of a base whose weights were rounded before (to 4 bits, say); "" for a 16-bit one.
+
+    A model's config.json says so under ``quantization_config``; `path` is a folder or a hub id, of which only that
+    file is fetched. Such a base can be trained on, but no GGUF file comes from it, and nothing can be compared with it.
+    """
+    if not read_config(path).get("quantization_config"):
+        return ""
+    return (
+        f"Left out: the weights of {Path(path).name} were rounded before, and this needs them in 16 bits. To have it, "
+        "set model.name to the 16-bit repository of the same model; a card still trains it in 4 bits."
+    )
 
 
 def embedded_base() -> Base:

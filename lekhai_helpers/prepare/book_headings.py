@@ -85,9 +85,14 @@ def is_text(block: str, started: bool) -> bool:
     return started or (len(block.split()) >= _PROSE and not set_off)
 
 
-def ends_a_list(block: str) -> bool:
-    """Say whether a block can be no item of a list of contents: a long paragraph of whole sentences."""
+def ends_contents(heading: str, block: str) -> bool:
+    """Say whether a block under the heading "Contents" can be no item of them: a long paragraph of whole sentences.
+
+    A list of illustrations has such paragraphs itself; there only the next heading ends it.
+    """
     lines, words = plain_lines(block), len(block.split())
+    if "CONTENTS" not in heading.upper() or not FRONT.match(heading) or block.startswith(" "):
+        return False
     titles = CHAPTER.match(lines[0]) or _NUMBERED.match(lines[0]) or block.count("—") + block.count("--") > words / 12
     closed = [line for line in lines if _CLOSED.search(line)]
     return words >= 2 * _PROSE and lines[-1] in closed and not titles and (len(lines) == 1 or len(closed) < len(lines))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lekhai_helpers.core.recipe import Settings, data_file
-from lekhai_helpers.prepare.row_checks import need_columns, record_of
+from lekhai_helpers.prepare.row_checks import need_columns, other_group, record_of
 from lekhai_helpers.prepare.sources import DatasetError, get_brief_source
 
 BRIEFS = "briefs_jsonl"  # reads JSON lines that no source of a recipe is named for
@@ -72,9 +72,11 @@ def load_briefs(
     briefs: dict[str, Brief] = {}
     seen: set[str] = set()
     read = get_brief_source("ad_script_csv" if path.suffix.lower() == ".csv" else source or BRIEFS)
-    for row in read(path):
+    rows = list(read(path))
+    other = other_group(rows)
+    for row in rows:
         need_columns(path, list(row.cells), ["prompt"])
-        record = record_of(row)
+        record = record_of(row, other)
         found = _part_of(path, record, seen)
         seen.add(record["id"])
         if part in (None, found):

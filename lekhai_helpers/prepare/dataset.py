@@ -13,7 +13,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lekhai_helpers.core.bengali import char_ngrams, jaccard
 from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.prepare.briefs import Brief, Message, Part, briefs_of, conversation, load_briefs
 from lekhai_helpers.prepare.contracts import get_contract
@@ -21,6 +20,7 @@ from lekhai_helpers.prepare.row_checks import (
     RowProblem,
     duplicates,
     need_columns,
+    other_group,
     record_of,
     row_problems,
     shape_problems,
@@ -37,7 +37,6 @@ __all__ = [
     "Part",
     "RowProblem",
     "briefs_of",
-    "leakage",
     "load_briefs",
     "load_examples",
     "load_rows",
@@ -73,7 +72,8 @@ def load_table(
         raise DatasetError(f"{path.name} has a header but no row under it")
     need_columns(path, list(rows[0].cells), [prompts[0], "script"])
     absent = [name for name in prompts if name not in rows[0].cells]
-    records = [record_of(row) | dict.fromkeys(absent, "") for row in rows]
+    other = other_group(rows)
+    records = [record_of(row, other) | dict.fromkeys(absent, "") for row in rows]
     problems = [problem for row in rows for problem in shape_problems(row)]
     problems += [RowProblem(1, name, "there is no such column: no examples from it", "warning") for name in absent]
     asked = [name for name in prompts if name not in absent]
@@ -119,7 +119,7 @@ def split(table: pd.DataFrame, validation_share: float, test_share: float, seed:
     if not set(SPLITS) <= set(parts):
         raise DatasetError(
             f"{len(usable)} usable row(s) in {len(groups)} groups cannot be split: at least two rows have to be "
-            "held out, and every group keeps one. Add rows, or leave the column industry out"
+            "held out, and every group keeps one. Add rows, or have fewer groups"
         )
     return parts
 
@@ -204,38 +204,3 @@ def load_rows(folder: Path) -> pd.DataFrame:
     table["usable"] = table["usable"] == "True"
     table["duration_seconds"] = pd.to_numeric(table["duration_seconds"]).astype("Int64")
     return table
-
-
-def leakage(examples_train: Sequence[dict[str, Any]], others: Sequence[dict[str, Any] | Brief]) -> pd.DataFrame:
-    """Return how near each held-out text comes to its nearest training text, the nearest first.
-
-    Examples are compared by script (conversations by all their turns: many end in the same short call or question),
-    briefs by prompt. Columns: id, nearest, jaccard (shared 5-grams of all),
-    contained (share of the held-out text's 5-grams found there). Both run from 0 to 1; a copy has 1.
-    """
-    import pandas as pd
-
-    scripts = _grams({e["id"]: _learned_text(e) for e in examples_train})
-    prompts = _grams({f"{e['id']}/{e['prompt_key']}": e["prompt"][-1]["content"] for e in examples_train})
-    held_scripts = _grams({o["id"]: _learned_text(o) for o in others if not isinstance(o, Brief)})
-    held_prompts = _grams({o.id: o.prompt for o in others if isinstance(o, Brief)})
-    rows = [_nearest(name, grams, scripts) for name, grams in held_scripts.items()]
-    rows += [_nearest(name, grams, prompts) for name, grams in held_prompts.items()]
-    table = pd.DataFrame(rows, columns=["id", "nearest", "jaccard", "contained"])
-    return table.sort_values("jaccard", ascending=False, ignore_index=True)
-
-
-def _learned_text(example: dict[str, Any]) -> str:
-    turns = [message["content"] for message in example["prompt"] if message["role"] != "system"]
-    before = turns if example["prompt_key"] == CONVERSATION else []
-    return "\n".join([*before, example["completion"][0]["content"]])
-
-
-def _grams(texts: dict[str, str]) -> dict[str, set[str]]:
-    return {name: char_ngrams(text) for name, text in texts.items()}
-
-
-def _nearest(name: str, grams: set[str], train: dict[str, set[str]]) -> tuple[str, str, float, float]:
-    best = max(train, key=lambda other: jaccard(grams, train[other]))
-    shared = len(grams & train[best]) / len(grams)
-    return name, best, round(jaccard(grams, train[best]), 3), round(shared, 3)

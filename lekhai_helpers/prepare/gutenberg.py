@@ -17,7 +17,7 @@ from lekhai_helpers.prepare.book_headings import (
     CHAPTER,
     EMPHASIS,
     FRONT,
-    ends_a_list,
+    ends_contents,
     is_heading,
     is_text,
     plain_lines,
@@ -93,7 +93,7 @@ def _chapters(blocks: list[Block], line: int) -> list[Chapter]:
         after_heading = is_heading(block, gap > 1 or after_heading or bool(BACK.match(first)))
         if place > len(blocks) * 0.6 and BACK.match(first) and after_heading:
             break
-        if skip and FRONT.match(current.title) and ends_a_list(block):
+        if skip and ends_contents(current.title, block):
             skip, current = False, Chapter("", at)
         if after_heading:
             skip = _is_skipped(first)

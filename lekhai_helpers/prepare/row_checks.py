@@ -16,7 +16,8 @@ from lekhai_helpers.prepare.contracts import Contract, expected_of
 from lekhai_helpers.prepare.sources import DatasetError, Row
 
 _OURS = ("row", "usable", "split")  # columns that loading adds; the file's own of that name get a suffix
-NO_INDUSTRY = "অন্যান্য"
+NO_INDUSTRY, NO_GROUP = "অন্যান্য", "other"  # where most is written in Bengali, and elsewhere
+_TO_JUDGE_BY = 50  # rows that tell which of the two
 _OPTIONAL = ("id", "industry", "tone", "brand", "product", "duration_seconds", "system_prompt")
 
 
@@ -43,11 +44,17 @@ def need_columns(path: Path, found: list[str], needed: list[str]) -> None:
     raise DatasetError(f"{path.name} lacks the column {', '.join(hints)}. Columns found: {', '.join(found)}")
 
 
-def record_of(row: Row) -> dict[str, Any]:
-    """Turn a row of the file into a row of the table: text in NFC, optional columns filled in."""
+def other_group(rows: Sequence[Row]) -> str:
+    """Return the group of rows without one, in the language of the file."""
+    text = " ".join(cell for row in rows[:_TO_JUDGE_BY] for cell in row.cells.values())
+    return NO_INDUSTRY if bengali_share(text) >= 0.5 else NO_GROUP
+
+
+def record_of(row: Row, other: str) -> dict[str, Any]:
+    """Turn a row of the file into a row of the table: text in NFC, optional columns filled in, the group by `other`."""
     cells = {f"{key}_in_file" if key in _OURS else key: normalize(cell) for key, cell in row.cells.items()}
     record: dict[str, Any] = {"row": row.number} | dict.fromkeys(_OPTIONAL, "") | cells
-    record["industry"] = record["industry"] or NO_INDUSTRY
+    record["industry"] = record["industry"] or other
     record["id"] = record["id"] or str(row.number)
     record["duration_seconds"] = seconds_of(record["duration_seconds"])
     if row.surplus:
@@ -79,10 +86,10 @@ def row_problems(record: dict[str, Any], prompts: Sequence[str], contract: Contr
     """Check one row by itself: its prompts, its conversation, its script."""
     number, script = record["row"], record["script"]
     if not any(record[name] for name in (*prompts, "script")):
-        return [RowProblem(number, "", "the row has neither prompt nor script", "error")]
+        return [RowProblem(number, "", "the row has neither prompt nor answer", "error")]
     found = _prompt_problems(record, prompts)
     if not script:
-        return [*found, RowProblem(number, "script", "the script is empty", "error")]
+        return [*found, RowProblem(number, "script", "the answer is empty", "error")]
     if _lost_letters(script):
         text = "question marks stand where letters were: the file was once saved without Unicode; export it again"
         return [*found, RowProblem(number, "script", text, "error")]
@@ -102,7 +109,7 @@ def _message_problems(record: dict[str, Any]) -> list[RowProblem]:
     last = json.loads(record["messages"])[-1]
     if last["role"] == "assistant" and normalize(last["content"]) == record["script"]:
         return []
-    text = "the conversation does not end with the script of the row: it must be its last message, by the assistant"
+    text = "the conversation does not end with the answer of the row: it must be its last message, by the assistant"
     return [RowProblem(record["row"], "messages", text, "error")]
 
 

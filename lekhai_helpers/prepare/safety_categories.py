@@ -8,7 +8,6 @@ sorts a data set for a first look and must never decide about a person.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import regex
 import yaml
 
 from lekhai_helpers.core.bengali import normalize
+from lekhai_helpers.core.intervals import wilson
 from lekhai_helpers.prepare.sources.base import DatasetError
 
 if TYPE_CHECKING:
@@ -89,14 +89,9 @@ class Figure:
         """Return the share."""
         return self.right / self.of if self.of else None
 
-    def interval(self, z: float = 1.96) -> tuple[float, float] | None:
-        """Return the 95 per cent interval of the share (Wilson 1927)."""
-        if not self.of:
-            return None
-        share, spread = self.right / self.of, z * z / self.of
-        middle = (share + spread / 2) / (1 + spread)
-        half = z / (1 + spread) * math.sqrt(share * (1 - share) / self.of + spread / self.of / 4)
-        return max(middle - half, 0.0), min(middle + half, 1.0)
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 per cent interval of the share."""
+        return wilson(self.right, self.of) if self.of else None
 
 
 def measure(labelled: Iterable[tuple[str, str]]) -> pd.DataFrame:

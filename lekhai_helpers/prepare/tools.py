@@ -6,8 +6,9 @@ One plain format for every template, since many have none of their own:
     assistant  <tool_call>{"name": "get_weather", "arguments": {"location": "Dhaka", "date": "today"}}</tool_call>
     user       <tool_response>{"temperature_c": 29, ...}</tool_response>
 
-Two calls are two lines, and so are their replies. Where a tokenizer's template has a tool format of its own, `render`
-uses that instead. `parse_calls` reads the plain format and what models trained elsewhere write in its place.
+Two calls are two lines, and so are their replies. The format is the same on every base, also where the tokenizer's
+template knows tools: every program that serves the model (llama.cpp, Ollama, an OpenAI client) sends it plain messages
+and so asks it just as it was trained. `parse_calls` reads this format and what models trained elsewhere write instead.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from datetime import date
 from typing import Any
 
 import regex
+
+from lekhai_helpers.prepare.model_json import NoJson, read_json
 
 Message = dict[str, Any]
 Tool = Mapping[str, Any]
@@ -65,37 +68,6 @@ def system_text(words: str, tools: Sequence[Tool]) -> str:
 
 def _function(tool: Tool) -> Mapping[str, Any]:
     return tool.get("function", tool)
-
-
-def tool_messages(messages: Sequence[Message], tools: Sequence[Tool], tokenizer: Any = None) -> list[Message]:
-    """Return a conversation for a template: in the plain format, or as it is where `tokenizer` has its own.
-
-    `messages` are in OpenAI's shape (tool_calls, role tool). The first message becomes the system message that tells of
-    the tools, added where there is none. Raises ToolError where a reply has no call before it.
-    """
-    if tokenizer is not None and has_tool_format(tokenizer, tools):
-        return _with_ids(messages)
-    head, rest = (messages[0], messages[1:]) if messages and messages[0]["role"] == "system" else ({}, messages)
-    system = {"role": "system", "content": system_text(head.get("content", ""), tools).strip()}
-    return [system, *plain_messages(rest)]
-
-
-def _with_ids(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages with an id for every call and for the reply to it: some templates refuse them without."""
-    shaped: list[Message] = []
-    waiting: list[str] = []
-    number = 0
-    for message in messages:
-        if message["role"] == "tool":
-            if not waiting:
-                raise ToolError(f"a tool replies without having been called: {str(message.get('content'))[:80]!r}")
-            shaped.append(message | {"tool_call_id": waiting.pop(0)})
-            continue
-        calls = [{"type": "function", "id": f"call{number + n:05}"} | call for n, call in enumerate(_calls(message))]
-        number += len(calls)
-        waiting += [call["id"] for call in calls]
-        shaped.append(message | ({"tool_calls": calls} if calls else {}))
-    return shaped
 
 
 def _calls(message: Message) -> list[dict[str, Any]]:
@@ -169,11 +141,9 @@ def _other_calls(text: str) -> list[Call]:
 
 def _object(body: str) -> Any:
     try:
-        return json.loads(body)
-    except json.JSONDecodeError as error:
-        raise ToolError(f"the call is no JSON ({error.msg} at character {error.pos + 1}): {body[:80]}") from None
-    except RecursionError:
-        raise ToolError(f"the call is nested too deeply: {body[:80]}") from None
+        return read_json(body)
+    except NoJson as error:
+        raise ToolError(f"the call is no JSON ({error}): {body[:80]}") from None
 
 
 def _call(found: Any) -> Call:
@@ -192,8 +162,8 @@ def parse_replies(text: str) -> list[Any]:
     replies = []
     for body in _REPLY.findall(text):
         try:
-            replies.append(json.loads(body))
-        except (json.JSONDecodeError, RecursionError):
+            replies.append(read_json(body))
+        except NoJson:
             replies.append(body)
     return replies
 
@@ -222,34 +192,3 @@ def _no_such_day(call: Call) -> list[str]:
     except ValueError as error:
         return [f"there is no day {day} ({error})"]
     return []
-
-
-def has_tool_format(tokenizer: Any, tools: Sequence[Tool]) -> bool:
-    """Say whether a tokenizer's template tells of tools, writes calls and takes replies; tried, not guessed.
-
-    A template that lists the tools but fails on a call, or loses it, has no format to learn from.
-    """
-    from jinja2.exceptions import TemplateError
-
-    name = _function(tools[0])["name"]
-    call = {"type": "function", "id": "call00001", "function": {"name": name, "arguments": {"probe": "ARGUMENT-TEXT"}}}
-    trial = [
-        {"role": "user", "content": "USER-TEXT"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "name": name, "tool_call_id": "call00001", "content": "REPLY-TEXT"},
-        {"role": "assistant", "content": "ANSWER-TEXT"},
-    ]
-    try:
-        with_tools = tokenizer.apply_chat_template(trial, tools=[dict(tool) for tool in tools], tokenize=False)
-        without = tokenizer.apply_chat_template(trial, tokenize=False)
-    except (TemplateError, TypeError, KeyError):  # what a template raises for a role or a field it does not know
-        return False
-    told = with_tools.count(name) > without.count(name)
-    return told and all(word in with_tools for word in ("ARGUMENT-TEXT", "REPLY-TEXT", "ANSWER-TEXT"))
-
-
-def render(messages: Sequence[Message], tools: Sequence[Tool], tokenizer: Any) -> str:
-    """Return the whole conversation as the tokenizer's template writes it, in its own tool format where it has one."""
-    shaped = tool_messages(messages, tools, tokenizer)
-    own = {"tools": [dict(tool) for tool in tools]} if has_tool_format(tokenizer, tools) else {}
-    return str(tokenizer.apply_chat_template(shaped, tokenize=False, **own))

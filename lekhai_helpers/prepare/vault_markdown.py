@@ -21,7 +21,7 @@ from lekhai_helpers.prepare.vault_front import TAG_LETTERS, front_tags, read_fro
 _TAG = rf"#((?=[\p{{N}}/_-]*\p{{L}}){TAG_LETTERS}{{1,200}}+)"  # a number alone is no tag
 TAG = regex.compile(rf"(?<![^\s(>,;]){_TAG}")
 _WHOLE_TAG = regex.compile(_TAG)
-_LOOSE_TAG = regex.compile(rf"(?<!{TAG_LETTERS}){_TAG}")
+_LOOSE_TAG = regex.compile(rf"(?<![\p{{L}}\p{{M}}\p{{N}}]){_TAG}")
 _FIELD_NAME = r"(?P<key>[\p{L}][\p{L}\p{M}\p{N} _-]{0,60}?)"
 _LINE_FIELD = regex.compile(
     rf"^(?P<mark>[ \t>]*(?:[-*+] (?:\[.\] )?)?)(?:\*\*|__|[*_])?{_FIELD_NAME}(?:\*\*|__|[*_])?"
@@ -77,7 +77,8 @@ def read_note(path: str, text: str) -> Note:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     front, whole = read_front(text)
     tags = front_tags(front) | text_tags(whole)  # a tag in a comment is one too
-    loose, body = tags | _find_tags(_LOOSE_TAG, text), _without_comments(whole)
+    loose = tags | {tag.strip("_-/") for tag in _find_tags(_LOOSE_TAG, text)}
+    body = _without_comments(whole)
     line = text.count("\n", 0, max(text.rfind(whole), 0)) + 1
     day = _day(path, front)
     return Note(path, body, _title(path, front, body), front, tags, loose, _fields(front, body), day, line)

@@ -27,6 +27,7 @@ def _named(text: str) -> str:
 Line = Annotated[str, AfterValidator(_one_line)]
 Name = Annotated[Line, AfterValidator(_named)]
 Text = Annotated[str, AfterValidator(normalize)]
+Said = Annotated[Text, AfterValidator(_named)]
 
 
 class ScriptRequest(BaseModel):
@@ -48,7 +49,7 @@ class PromptRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    message: Text = Field(min_length=1, max_length=8000, pattern=r"\S", examples=["Explain what a fraction is."])
+    message: Said = Field(min_length=1, max_length=8000, pattern=r"\S", examples=["Explain what a fraction is."])
     industry: Line = Field(default="", max_length=80, description="kept with the answer; the history is filtered by it")
     tone: Line = Field(default="", max_length=80, description="the manner of the answer, said to the model")
     stream: bool = Field(default=False, description="true: the text comes piece by piece, as Server-Sent Events")

@@ -112,7 +112,7 @@ def writing(settings: Settings) -> APIRouter:
 @router.get("/scripts", responses=_FOUND)
 async def history(
     service: Parts,
-    query: Annotated[str, Query(max_length=200, description="words in brand, product, message or script")] = "",
+    query: Annotated[str, Query(max_length=200, description="words in the order or the answer")] = "",
     industry: Annotated[str, Query(max_length=80, description="one of those in /v1/choices")] = "",
     limit: Annotated[int, Query(ge=1, le=99)] = 20,
     before: Annotated[UUID | None, Query(description="`next` of the page before this one")] = None,
@@ -251,7 +251,7 @@ def _kept(stored: StoredScript, service: Service) -> KeptScript:
 async def _get(service: Service, id: UUID) -> StoredScript:
     stored = await asyncio.to_thread(service.store.get, str(id))
     if stored is None:
-        raise Refusal(404, "no script with this id was kept")
+        raise Refusal(404, "nothing with this id was kept")
     return stored
 
 

@@ -13,6 +13,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lekhai_helpers.prepare.merging import local_folder
+
 UNFINISHED = ".writing"
 _PREVIOUS = ".previous"
 
@@ -64,16 +66,17 @@ def restore(folder: Path) -> None:
 def working_copy(source: str | Path, target: Path) -> Path:
     """Make `target` a folder with the same files, to which new ones may be added. Returns `target`.
 
-    Files are hard links where the disk allows it, and then take no room: whoever changes one changes the original, so
-    only add. Elsewhere they are copied. What an earlier, killed run left of `target` goes first.
+    `source` is a folder, or a model's hub id, which is fetched (from the hub's cache, where it is there). Files are
+    hard links where the disk allows it, and then take no room: whoever changes one changes the original, so only add.
+    Elsewhere they are copied. What an earlier, killed run left of `target` goes first.
     """
     shutil.rmtree(target, ignore_errors=True)
-    return Path(shutil.copytree(source, target, copy_function=_link_or_copy))
+    return Path(shutil.copytree(local_folder(source), target, copy_function=_link_or_copy))
 
 
 def _link_or_copy(source: str, target: str) -> None:
     try:
-        os.link(source, target)
+        os.link(os.path.realpath(source), target)  # the hub's cache holds relative links, which lead nowhere elsewhere
     except OSError:  # another disk, or one without links
         shutil.copy2(source, target)
 
@@ -83,7 +86,7 @@ def can_link(source: Path, target: Path) -> bool:
     files = [path for path in source.iterdir() if path.is_file()]
     place = target / f"link{UNFINISHED}"
     try:
-        os.link(min(files, key=lambda path: path.stat().st_size), place)
+        os.link(min(files, key=lambda path: path.stat().st_size).resolve(), place)
     except (OSError, ValueError):
         return False
     place.unlink()

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from lekhai_helpers.core.ledger import Ledger
-from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT
+from lekhai_helpers.core.ledger_judges import AUDIT_VERDICT, GEVAL
 from lekhai_helpers.core.recipe import Settings, resolve
 from lekhai_helpers.core.words import Words
 from lekhai_helpers.prepare.contracts import get_contract, words_of
@@ -151,9 +151,9 @@ def _bare(passed: float) -> str:
 
 
 def _results(ledger: Ledger, stages: Collection[str] | None, words: Words) -> list[dict[str, str]]:
-    """Return the ledger's summary as cells of text, one dictionary a row."""
-    rows = []
-    for row in _summary(ledger, stages).to_dict("records"):
+    """Return the ledger's summary as cells of text, one dictionary a row; without judges' marks, as the card says."""
+    rows, table = [], _summary(ledger, stages)
+    for row in table[~table["metric"].str.startswith(GEVAL)].to_dict("records"):
         has_interval = not (_missing(row["low"]) or _missing(row["high"]))
         name = words.many if row["metric"] == "valid_tables" else str(row["metric"]).replace("_", " ")
         rows.append(

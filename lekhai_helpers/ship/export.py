@@ -21,6 +21,7 @@ from typing import Literal
 from lekhai_helpers.core.hardware import machine
 from lekhai_helpers.core.recipe import Settings
 from lekhai_helpers.learn.model import unsloth_engine
+from lekhai_helpers.prepare.bases import rounded_base
 from lekhai_helpers.ship.atomic import clear_unfinished, new_folder
 from lekhai_helpers.ship.budgets import begin_gguf_set, check_disk, four_bit_budget, gguf_budget, merged_budget
 from lekhai_helpers.ship.card import model_card
@@ -140,11 +141,13 @@ def save_merged_16bit(model, tokenizer, folder: Path) -> Path:
 
     Unsloth reads the base's 16-bit weights anew and adds the adapter to them, so a base held in 4 bits is not
     merged in its rounded form (`ship.merge_loss` shows what that would cost). Raises ExportError before writing where
-    disk or memory is too small, and after it where the result is not whole or not 16-bit.
+    disk or memory is too small or the base's 16-bit weights are not to be had, and after it where the result is not
+    whole or not 16-bit.
     """
     folder = Path(folder)
     if not getattr(model, "peft_config", None):
         raise ExportError("the model carries no adapter, so there is nothing to merge: load it with adapter=...")
+    _check_base(model.config._name_or_path)
     merged_budget(model).check(folder)
     with new_folder(folder) as place:
         # Unsloth prints the base's path on this machine; it does not belong in a notebook that is shown around.
@@ -153,6 +156,15 @@ def save_merged_16bit(model, tokenizer, folder: Path) -> Path:
         _check_files(place, "config.json", "generation_config.json", "tokenizer_config.json", "*.safetensors")
         _check_sixteen_bit(place)
     return folder
+
+
+def _check_base(base: str) -> None:
+    """Refuse a folder of rounded weights: Unsloth knows the 16-bit form of a repository, not that of a folder."""
+    if Path(base).is_dir() and rounded_base(base):
+        raise ExportError(
+            f"the weights of {Path(base).name} were rounded before, so nothing can be merged into them: set model.name "
+            "to the 16-bit repository or folder of the same model, and run again from notebook 01"
+        )
 
 
 def _check_files(folder: Path, *patterns: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core.bengali import normalize
 from lekhai_helpers.core.recipe import Settings
+from lekhai_helpers.measure.tone import with_tone
 from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.contracts.ad_script import parse_ad_script
 from lekhai_helpers.ship.api_models import PromptRequest, Row, ScriptRequest, Table
@@ -110,7 +111,7 @@ def message_prompt(request: PromptRequest, settings: Settings) -> str:
     """Return the message itself, with the tone it is to have in the recipe's words where one is asked for."""
     if not request.tone:
         return request.message
-    return settings.evaluation.tone_request.format(prompt=request.message, tone=request.tone)
+    return with_tone(request.message, request.tone, settings.evaluation.tone_request)
 
 
 def shown_table(text: str, contract: str) -> Table | None:

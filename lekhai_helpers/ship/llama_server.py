@@ -62,10 +62,7 @@ class LlamaServer:
             stderr=subprocess.DEVNULL,
             env=self._environment(),
         )
-        # A long text on a slow machine takes its time; a server that died ends the connection by itself. It also ends
-        # one after a streamed answer, in the moment the next question would go out on it: so each has its own.
-        alone = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.Client(base_url=self.address, timeout=httpx.Timeout(None, connect=10), limits=alone)
+        self.client = _client(self.address)
         try:
             self._wait_until_ready(seconds=120 + self.gguf.stat().st_size / 1e7)
         except QuantizeError:
@@ -209,6 +206,16 @@ def _sampling(decoding: Decoding, seed: int) -> dict[str, Any]:
         "repeat_penalty": decoding.repetition_penalty,
         "seed": seed,
     }
+
+
+def _client(address: str) -> httpx.Client:
+    """Return a client that asks every question on a connection of its own.
+
+    llama.cpp ends a connection after a streamed answer, in the moment the next question would go out on it. There is no
+    limit of time: a long text on a slow machine takes its time, and a server that died ends the connection by itself.
+    """
+    alone = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(base_url=address, timeout=httpx.Timeout(None, connect=10), limits=alone)
 
 
 def _free_port() -> int:

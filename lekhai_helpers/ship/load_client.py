@@ -116,7 +116,7 @@ async def _read(answer: httpx.Response, began: float) -> Answer:
 
 
 async def tokens_counted(client: httpx.AsyncClient) -> float:
-    """Return how many tokens of scripts the service has counted since it was started."""
+    """Return how many tokens of answers the service has counted since it was started."""
     answer = await client.get("/metrics")
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:

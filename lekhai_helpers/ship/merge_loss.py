@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lekhai_helpers.prepare.bases import rounded_base
+from lekhai_helpers.prepare.merging import local_folder
 from lekhai_helpers.ship.errors import ExportError
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 _BLOCK = 64  # numbers that share a scale in NF4
 
 
-def delta_survival(base: Path, adapter: Path, layers: int | None = None) -> pd.DataFrame:
+def delta_survival(base: str | Path, adapter: Path, layers: int | None = None) -> pd.DataFrame:
     """Return one row a linear module of the adapter, with what survives of its change. No model is loaded.
 
     With W the base's weights, D the adapter's change (scale * B A), H rounding to bfloat16 and Q rounding to NF4, the
@@ -29,13 +31,16 @@ def delta_survival(base: Path, adapter: Path, layers: int | None = None) -> pd.D
     projection on D, 1 being all of it. ``error_whole``, ``error_16bit``, ``error_4bit``: distance of the three from
     W + D, against the size of D. Q(W) stands on the sixteen steps exactly, so a change smaller than half a step falls
     back to where it was; W lies anywhere between them, and there the same change tips the rounding as often as it
-    should. `layers` looks at the first so many layers only.
+    should. `base` is a folder of 16-bit weights, or the hub id of one, which is fetched; `layers` looks at the first so
+    many layers only.
 
-    Raises ExportError where the adapter is none of LoRA or does not belong to the base.
+    Raises ExportError where the adapter is none of LoRA or does not belong to the base, and where the base's weights
+    were rounded before: then there is no W to compare with.
     """
     import pandas as pd
 
-    rows = [_row(name, weight, change) for name, weight, change in _pairs(Path(base), Path(adapter), layers)]
+    pairs = _pairs(local_folder(base), Path(adapter), layers)
+    rows = [_row(name, weight, change) for name, weight, change in pairs]
     return pd.DataFrame(rows).set_index("module")
 
 
@@ -71,6 +76,8 @@ def _pairs(base: Path, adapter: Path, layers: int | None) -> Iterator[tuple[str,
     from safetensors import safe_open
 
     scale, weights = _scale(adapter), _weight_files(base)
+    if rounded := rounded_base(base):
+        raise ExportError(rounded)
     with safe_open(adapter / "adapter_model.safetensors", framework="pt") as strips:
         names = [name for name in strips.keys() if name.endswith("lora_A.weight")]  # noqa: SIM118 (no mapping)
         for name in sorted(names, key=_place):

@@ -21,8 +21,8 @@ class Metrics:
     def __init__(self, board: Switchboard) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("lekhai_requests", "answers", ["method", "route", "status"], registry=self.registry)
-        self.tokens = Counter("lekhai_tokens", "tokens of scripts, as the engine counts them", registry=self.registry)
-        self.scripts = Counter("lekhai_scripts", "scripts written", ["valid", "kept"], registry=self.registry)
+        self.tokens = Counter("lekhai_tokens", "tokens of answers, as the engine counts them", registry=self.registry)
+        self.scripts = Counter("lekhai_scripts", "answers written", ["valid", "kept"], registry=self.registry)
         self.seconds = Histogram("lekhai_script_seconds", "time to write one", buckets=_SECONDS, registry=self.registry)
         told = "time to its first text"
         self.first = Histogram("lekhai_first_text_seconds", told, buckets=_SECONDS, registry=self.registry)

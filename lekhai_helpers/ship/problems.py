@@ -88,7 +88,7 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(422, str(error))
     if isinstance(error, StoreError):
         LOG.error("the store failed: %s", error)
-        return Refusal(503, "the kept scripts cannot be reached now; the service's log says why", {"Retry-After": "10"})
+        return Refusal(503, "what was kept cannot be reached now; the service's log says why", {"Retry-After": "10"})
     LOG.error("an error nobody foresaw", exc_info=error)
     again = "The answer could not be written. Try again; if it happens again, tell whoever runs this."
     return Refusal(500, again)
@@ -125,7 +125,7 @@ async def _on_bad_request(_: Request, error: RequestValidationError) -> Response
 
 
 async def _on_http_error(_: Request, error: HTTPException) -> Response:
-    known = "POST /v1/scripts writes a script, GET /v1/scripts lists those written, /openapi.json describes the rest"
+    known = "POST /v1/scripts writes an answer, GET /v1/scripts lists those kept, /openapi.json describes the rest"
     detail = known if error.status_code in (404, 405) else str(error.detail)
     return problem_response(Refusal(error.status_code, detail, error.headers))
 
@@ -155,7 +155,7 @@ def _in_words(found: dict[str, Any]) -> str:
         "int_from_float": "must be a whole number",
         "bool_type": "must be true or false",
         "bool_parsing": "must be true or false",
-        "uuid_parsing": "must be the id of a script",
+        "uuid_parsing": "must be the id of an answer",
         "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
     }
     return sentences.get(found["type"], found["msg"])

@@ -375,25 +375,35 @@ survived.table(5) if made else None
 # table rows, English, digits, an emoji. Not one may be cut differently. Then the file is deleted.
 
 # %%
-import tempfile
 from pathlib import Path
 
 from lekhai_helpers.prepare.merging import linked_copy, local_folder
 from lekhai_helpers.ship.quantize import LlamaServer, convert_to_gguf, token_differences
 
-with tempfile.TemporaryDirectory() as scratch:
+
+def convert_and_compare(scratch):
     copy = linked_copy(local_folder(chosen.path), Path(scratch) / "model")
     gguf = convert_to_gguf(copy, Path(scratch) / "winner-f16.gguf")
-    gguf_mb = gguf.stat().st_size / 1e6
     with LlamaServer(gguf, context=256, slots=1) as server:
         different = token_differences(server, AutoTokenizer.from_pretrained(copy), sync.CONVERSION_TEXTS)
+    return gguf.stat().st_size / 1e6, different
+
 
 # %% [markdown]
 # ### Explanation
-# A difference would stop us here: a model whose file reads other tokens writes other words.
+# A difference would stop us here: a model whose file reads other tokens writes other words. A base that comes rounded
+# cannot be converted: then this cell says what to do, and notebook 12 compares the trained model's file.
 
 # %%
-print(f"{gguf_mb:.0f} MB; {len(different)} of {len(sync.CONVERSION_TEXTS)} texts are cut differently")
+import tempfile
+
+from lekhai_helpers.prepare.bases import rounded_base
+
+left_out, gguf_mb, different = rounded_base(chosen.path), 0, []
+if not left_out:
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf_mb, different = convert_and_compare(scratch)
+print(left_out or f"{gguf_mb:.0f} MB; {len(different)} of {len(sync.CONVERSION_TEXTS)} texts are cut differently")
 assert not different, f"the GGUF cuts these texts differently: {different}"
 
 # %% [markdown]
@@ -425,7 +435,7 @@ assert left <= {Path(chosen.path).name}, f"more than the winner is left: {left}"
 # %%
 merge_table = table.reset_index().round(4).to_dict("records")
 figures = {"merge_table": merge_table, "winner": winner, "method": merging.method, "asked": len(asked)}
-figures |= {"stopped": stopped, "stop_rule": stop_rule, "tokens_per_word": cost, "gguf_mb": round(gguf_mb, 1)}
+figures |= {"stopped": stopped, "stop_rule": stop_rule, "tokens_per_word": cost, "gguf_mb": round(gguf_mb, 1) or None}
 figures["merge_t"] = merge_t
 manifest = phase.finish({"merged_base": save_pointer(chosen, phase.folder / "merged_base.json")}, figures)
 figures

@@ -314,17 +314,20 @@ for found in spoilt:
 
 # %% [markdown]
 # ### Explanation
-# Leakage, measured in runs of five characters. Held-out answers are compared with training answers, briefs with
-# training prompts. *nearest* is the training text that is most alike, *jaccard* the runs both share out of all runs
-# of the two, *contained* the share of the held-out text found there. 1 would be a copy. Short briefs share stock
-# phrases ("please explain", "write in 30 seconds"), so a third is no alarm by itself; near 1, read both texts.
+# Leakage, measured in runs of five characters. Held-out answers are compared with training answers (with what was
+# asked, where two rows may rightly have one answer), briefs with training prompts. *nearest* is the training text that
+# is most alike, *jaccard* the runs both share out of all runs of the two, *contained* the share of the held-out text
+# found there. 1 would be a copy. Short briefs share stock phrases ("please explain", "write in 30 seconds"), so a third
+# is no alarm by itself; near 1, read both texts.
 
 # %%
-from lekhai_helpers.prepare.dataset import briefs_of, leakage, save
+from lekhai_helpers.prepare.dataset import briefs_of, save
+from lekhai_helpers.prepare.leakage import leakage
+from lekhai_helpers.prepare.sources.base import one_row_a_script
 
 briefs = briefs_of(settings, part=None)
 heldout = [example for example in examples if example["split"] != "train"]
-leaks = leakage(train, [*heldout, *briefs])
+leaks = leakage(train, [*heldout, *briefs], one_row_a_script(data.source))
 leaks.sort_values(leaks.columns[-1], ascending=False).head(5)
 
 # %% [markdown]

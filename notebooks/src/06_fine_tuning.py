@@ -209,7 +209,7 @@ from lekhai_helpers.prepare.contracts import words_of
 words = words_of(settings)
 held_out = validation + load_examples(dataset, "test")
 texts = [
-    {"text": answer.text, "prompt": row["prompt"][-1]["content"], "brief_id": row["id"], "seed": number}
+    {"text": answer.text, "prompt": row["prompt"], "brief_id": row["id"], "seed": number}
     for number, (row, answer) in enumerate(zip(validation[:12], answers, strict=True))
 ]
 copied = memorising.compare(texts, train, held_out, settings)
@@ -249,19 +249,21 @@ print(f"the adapter takes {size:.1f} MB")
 # %% [markdown]
 # ### Explanation
 # That trial, as a table to discuss: ranks 8, 16 and 32, and attention only against all linear layers. It takes some
-# minutes, so by default you see the table of one measured run; `OVERRIDES = {"sft.compare_lora": True}` makes it anew
-# (this notebook then runs again as a whole). The trained model is saved by now and gives its memory free.
+# minutes, so by default you see the table of one measured run, with the recipe it was of;
+# `OVERRIDES = {"sft.compare_lora": True}` makes it anew (this notebook then runs again as a whole). The trained model
+# is saved by now and gives its memory free.
 
 # %%
-from lekhai_helpers.learn.lora_comparison import compare_lora, note_in_words, recorded, table
+from lekhai_helpers.learn.lora_comparison import compare_lora, note_in_words, note_words, recorded, table
 
 del model
 release_memory()
 if settings.sft.compare_lora:
     trials = base.path, *rows, settings, settings.sft.max_steps // 2, phase.folder / "trials", valid_answers
-    variants = compare_lora(*trials, max_length=max_length)
+    variants, trial_words = compare_lora(*trials, max_length=max_length), words
 else:
     variants, note = recorded()
+    trial_words = note_words(note)
     print(note_in_words(note))
 table(variants)
 
@@ -272,7 +274,7 @@ table(variants)
 # %%
 from lekhai_helpers.core.plots import lora_comparison
 
-lora_comparison(table(variants), words)
+lora_comparison(table(variants), trial_words)
 
 # %% [markdown]
 # ### Explanation

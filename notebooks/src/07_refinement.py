@@ -229,7 +229,8 @@ print(in_words(rightness))
 # Where the answers are to have one person's voice, a **style test** asks a small classifier three things, on writing it
 # was not taught by: does it know the writer from the untrained model at all; does the tuned model stand nearer to the
 # writer; can the two models be told apart? It is shown common words, marks and their order, and a star for every
-# other word, so that topics cannot help. Guessing gives 50%.
+# other word, so that topics cannot help. Guessing gives 50%. Such a classifier takes all that is unlike the untrained
+# model for the writer's, noise too: so "nearer" is said only if the tuned answers are also more *alike* to real pages.
 
 # %%
 from lekhai_helpers.measure.voice import voice_test
@@ -416,4 +417,5 @@ manifest = phase.finish({"refinement": refinement}, {"sft": figures, "sft+gramma
 # ## What this did not show
 # Whether the answers are any *good*. A sound form can be dull, and a text held to a grammar can be nonsense in good
 # form. Notebook 11 looks at that. The price of the grammar was measured with one seed. And settings were tried out on
-# development briefs, so this exam is a little kind; notebook 12 has fresh ones.
+# development briefs, so this exam is a little kind; notebook 12 takes held-out ones, by which nothing is chosen (of
+# them, only those with one right answer were asked here).

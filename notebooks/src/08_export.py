@@ -171,13 +171,17 @@ if exact:
 # themselves, which is larger than the change and the same either way. But weights that lie anywhere between two steps
 # are tipped by the change as often as they should be, so on average it is kept; weights that stand on a step already
 # fall back to it unless the change is more than half a step.
+#
+# A base that comes rounded has no 16-bit weights to compare with: then this cell says what to do.
 
 # %%
+from lekhai_helpers.prepare.bases import rounded_base
 from lekhai_helpers.ship.merge_loss import delta_survival, survival_sentence, survival_table
 
-survival = delta_survival(base.path, adapter)
-print(survival_sentence(survival))
-survival_table(survival).round(3)
+left_out = rounded_base(base.path)
+survival = None if left_out else delta_survival(base.path, adapter)
+print(left_out or survival_sentence(survival))
+None if left_out else survival_table(survival).round(3)
 
 # %% [markdown]
 # ### Explanation

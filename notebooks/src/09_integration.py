@@ -369,14 +369,18 @@ print(f"{calls} call(s)", *(said.problems or ["nothing is broken"]) if said else
 # %% [markdown]
 # ### Explanation
 # So that the loop can be seen whatever the model has learned: a call from the examples it learned from, in place of its
-# first text. It is checked, the tool is asked, and the reply is what the model is then shown.
+# first text; where they have none, a made-up one. The tool is asked, and the reply is what the model is then shown.
 
 # %%
 from lekhai_helpers.prepare.dataset import load_examples
+from lekhai_helpers.prepare.tools import Call
 from lekhai_helpers.prepare.weather import client as weather
 
 learned = [row["completion"][0]["content"] for row in load_examples(phase.require("dataset"), "train")] if tools else []
 call = next((text for text in learned if contract(text).facts.get("calls") and contract(text).ok), "")
+if tools and not call:
+    print("no call was learned; this one is made up:")
+    call = Call(tools[0]["function"]["name"], {"location": "Dhaka"}).to_text()
 reply = replies_to(call, tools)
 print(type(weather()).__name__ if tools else "no tool is asked", call, reply, sep="\n")
 

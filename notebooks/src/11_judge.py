@@ -505,12 +505,13 @@ pd.concat({name: both_stages(rows) for name, rows in verdicts.items()}, names=["
 # %% [markdown]
 # ### Explanation
 # The marks read as in G-Eval, tuned against base, go into the ledger beside AQI and Delta-AQI: each mean with its
-# interval, and the difference on the same briefs. Where no judge gave probabilities there is none to write.
+# interval, and the difference on the same briefs, under the judge's name and with its audit. Where no judge gave
+# probabilities there is none to write.
 
 # %%
 from lekhai_helpers.measure.geval import record_geval
 
-told_by = {n: record_geval(phase.ledger, n, rows, (before, kept), settings.seed) for n, rows in verdicts.items()}
+told_by = record_geval(phase.ledger, verdicts, (before, kept), settings.seed)
 for name, sentences in told_by.items():
     print(f"{name}:", *(sentences or ["no mark was read as in G-Eval"]), sep="\n  ")
 

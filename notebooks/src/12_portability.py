@@ -135,8 +135,8 @@ for kind, path in files.items():
 
 # %% [markdown]
 # ### Explanation
-# The exam's material: briefs that were *held out*. No notebook before this one asks them, so this is the last and
-# fairest exam.
+# The exam's material: briefs that were *held out*. By no answer to them was anything chosen, so this is the last and
+# fairest exam. (Where some have one right answer, notebooks 05 and 07 asked those too, before and after training.)
 
 # %%
 from lekhai_helpers.measure.evaluation import brief_messages
@@ -365,15 +365,21 @@ pd.DataFrame(lesson).set_index("trial")
 # A third remedy is often named: gentler training (fewer steps, smaller changes). A hint without training anew: the
 # model before training had the gentlest of all, none. So its smallest file is held against its own 16-bit file, too. It
 # is a hint and no bound, because that model finds these texts unlikely. (On ad scripts we once did train anew, with a
-# quarter of the learning rate: there the smallest file lay farther from its own 16-bit file, not nearer.)
+# quarter of the learning rate: there the smallest file lay farther from its own 16-bit file, not nearer.) A base that
+# comes rounded has no 16-bit file: then this cell says what to do.
 
 # %%
-source = working_copy(load_pointer(phase.require("merged_base")).path, phase.folder / "source")
-untrained = convert_to_gguf(source, trials / "before-f16.gguf")
-shutil.rmtree(source)
-score_gguf(untrained, texts, keep=trials / "rows")
-before = score_gguf(quantize(untrained, trials / "before.gguf", smallest), texts, against=trials / "rows")
-print(training_verdict(smallest, before.kl, lesson[0]["distance"]))
+from lekhai_helpers.prepare.bases import rounded_base
+
+base = load_pointer(phase.require("merged_base"))
+left_out = rounded_base(base.path)
+if not left_out:
+    source = working_copy(base.path, phase.folder / "source")
+    untrained = convert_to_gguf(source, trials / "before-f16.gguf")
+    shutil.rmtree(source)
+    score_gguf(untrained, texts, keep=trials / "rows")
+    before = score_gguf(quantize(untrained, trials / "before.gguf", smallest), texts, against=trials / "rows")
+print(left_out or training_verdict(smallest, before.kl, lesson[0]["distance"]))
 
 # %% [markdown]
 # ### Explanation
@@ -520,7 +526,7 @@ from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.ship.card import model_card
 from lekhai_helpers.ship.licences import card_licence, licences_text
 
-base, merged = load_pointer(phase.require("merged_base")), phase.figures("02_sutro_fusion")
+merged = phase.figures("02_sutro_fusion")
 facts = {"base": base.title, "kept stage": phase.figures("10_preference_alignment")["kept"]}
 facts |= {"merge_t": merged.get("merge_t")}
 facts |= {} if base.licence == "see its model card" else {"base_licence": base.licence}

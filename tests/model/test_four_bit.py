@@ -145,6 +145,18 @@ def test_a_large_change_survives_both_ways(tiny, adapter, tmp_path):
     assert (delta_survival(tiny, big)["survives_4bit"] > 0.9).all()
 
 
+def test_a_base_may_be_named_by_its_hub_id(tiny, adapter, monkeypatch):
+    """Without a merge the base stays a hub id, which was taken for a folder without weights."""
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: {"google/gemma-2-2b-it": tiny}[name])
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: str(tiny / file))
+    assert delta_survival("google/gemma-2-2b-it", adapter).equals(delta_survival(tiny, adapter))
+
+
+def test_a_base_that_was_rounded_before_has_nothing_to_compare_with(exported, adapter):
+    with pytest.raises(ExportError, match="were rounded before.*16-bit repository"):
+        delta_survival(exported.folder, adapter)
+
+
 def test_an_adapter_of_another_base_or_kind_is_refused(tiny, adapter, tmp_path):
     other = shutil.copytree(adapter, tmp_path / "other")
     config = json.loads((other / "adapter_config.json").read_text())

@@ -143,7 +143,7 @@ def make_app(state: Behaviour, origins: tuple[str, ...] = ()) -> FastAPI:
     @app.get("/v1/scripts")
     def history(query: str = "", industry: str = "", limit: int = 20, before: str = "") -> Any:
         if state.store_down:
-            return problem(503, "the kept scripts cannot be reached now")
+            return problem(503, "what was kept cannot be reached now")
         return page_of(state.scripts, query, industry, limit, before)
 
     @app.get("/v1/scripts/{name}")

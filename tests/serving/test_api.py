@@ -133,9 +133,9 @@ def test_history_is_paged_searched_and_read_one_by_one(bench):
 
 def test_an_id_that_is_none_or_nobodys_is_said_so(bench):
     nobody = "00000000-0000-4000-8000-000000000000"
-    assert_problem(bench.client.get(f"/v1/scripts/{nobody}"), 404, "no script")
+    assert_problem(bench.client.get(f"/v1/scripts/{nobody}"), 404, "nothing with this id")
     assert_problem(bench.client.get("/v1/scripts/../../etc/passwd"), 404)
-    assert_problem(bench.client.get("/v1/scripts/x'; DROP TABLE scripts"), 422, "must be the id of a script")
+    assert_problem(bench.client.get("/v1/scripts/x'; DROP TABLE scripts"), 422, "must be the id of an answer")
     assert_problem(bench.client.get("/v1/scripts", params={"before": nobody}), 404, "begin the list again")
     assert_problem(bench.client.get("/v1/scripts", params={"limit": 0}), 422, "limit must be at least 1")
 

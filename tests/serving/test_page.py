@@ -170,6 +170,17 @@ def test_an_answer_that_is_a_table_is_drawn_with_its_own_columns(open_page, stat
     assert page.locator("table.script tbody tr").first.locator("td").all_inner_texts() == ["1", "Halves"]
 
 
+def test_the_text_stands_under_the_table_of_an_answer_with_a_fault(open_page, state):
+    """What the table cannot show, words beside it or a value twice, was nowhere on the page."""
+    tutor(state, "Is this a path? " + PATH, PATH_TABLE)
+    page = ready(open_page())
+    page.locator("#message").fill("Plan fractions.")
+    write(page)
+    seen(page.locator('.verdict[data-ok="no"]'))
+    assert page.locator("table.script").count() == 1
+    assert page.locator("pre.raw").inner_text() == state.markdown
+
+
 def test_an_empty_message_is_said_before_anything_is_sent(open_page, state):
     tutor(state)
     page = ready(open_page())

@@ -80,11 +80,28 @@ def test_a_call_is_shown_as_a_table_and_a_wrong_one_is_told(start):
     assert any("no tool named 'open_the_door'" in problem for problem in problems)
 
 
+def test_words_beside_a_call_are_shown_and_taken_away(start):
+    """The table of the calls stood alone, and what the model had said with them was lost."""
+    bench = start(recipe="twainbot")
+    bench.world.of("one.gguf").text = f"Sit tight, friend.\n{CALL}"
+    body = ask(bench).json()
+    assert not body["contract"]["ok"] and body["table"] is None
+    for ending in ("csv", "docx"):
+        content = bench.client.get(f"/v1/scripts/{body['id']}/{ending}").content
+        told = (
+            content.decode() if ending == "csv" else "".join(p.text for p in Document(io.BytesIO(content)).paragraphs)
+        )
+        assert "Sit tight, friend." in told and "get_weather" in told
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         ({}, "message is missing"),
         ({"message": " \n"}, "message"),
+        ({"message": "\u200b"}, "message must not be empty"),
+        ({"message": "\u2060 \u200b"}, "message must not be empty"),
+        ({"message": "\ufeff"}, "message must not be empty"),
         ({"message": "x" * 8001}, "at most 8000 characters"),
         ({"message": 3}, "message must be text"),
         ({"message": "x", "brand": "y"}, "brand is not known"),

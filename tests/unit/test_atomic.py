@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from lekhai_helpers.ship.atomic import clear_unfinished, new_file, new_folder, working_copy
+from lekhai_helpers.prepare.bases import load_pointer, resolve_base, save_pointer
+from lekhai_helpers.ship.atomic import can_link, clear_unfinished, new_file, new_folder, working_copy
 
 KILLED = """
 import sys, time
@@ -115,3 +116,17 @@ def test_a_working_copy_takes_no_room_where_the_disk_has_links_and_leaves_the_so
     (working_copy(source, target) / "tokenizer.model").write_bytes(b"beside")
     assert sorted(os.listdir(target)) == ["tokenizer.model", "weights"] and os.listdir(source) == ["weights"]
     assert os.path.samefile(source / "weights", target / "weights") is links
+
+
+def test_a_base_on_a_hub_is_copied_from_the_hubs_cache(tmp_path, monkeypatch):
+    """The pointer stayed a hub id, no folder; and a cache holds relative links, which a link to them leads nowhere."""
+    cache, blob = tmp_path / "cache" / "snapshots" / "1", tmp_path / "cache" / "blobs" / "b"
+    for folder in (cache, blob.parent, tmp_path / "run" / "02"):
+        folder.mkdir(parents=True)
+    blob.write_bytes(b"whole")
+    (cache / "model.safetensors").symlink_to("../../blobs/b")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: {"google/gemma-2-2b-it": cache}[name])
+    base = load_pointer(save_pointer(resolve_base("google/gemma-2-2b-it"), tmp_path / "run" / "02" / "base.json"))
+    copy = working_copy(base.path, tmp_path / "run" / "source")
+    assert (copy / "model.safetensors").read_bytes() == b"whole"
+    assert os.path.samefile(copy / "model.safetensors", blob) and can_link(cache, copy)

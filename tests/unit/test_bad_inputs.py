@@ -61,12 +61,35 @@ def test_ten_thousand_notes_are_read_to_the_end(tmp_path):
     assert len(out.read_text(encoding="utf-8").splitlines()) == 100
 
 
-@pytest.mark.parametrize("recipe", ["lekhai", "tutor", "alignment", "companion"])
-def test_a_csv_with_other_columns_names_what_is_missing(tmp_path, recipe):
-    file = tmp_path / "other.csv"
-    file.write_text("date,amount\n2024-01-01,7\n", encoding="utf-8")
-    said = check(file, recipe)
-    assert "other.csv" in said and ("lacks the column" in said or "is no JSON" in said)
+CSV, JSONL = "date,amount\n2024-01-01,7\n", '{"date": "2024-01-01", "amount": 7}\n'
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "text", "said"),
+    [
+        ("lekhai", "other.csv", CSV, "other.csv lacks the column 'prompt_1', 'script'. Columns found: date, amount"),
+        ("tutor", "other.jsonl", JSONL, "other.jsonl, line 1 has no instruction; it has date, amount"),
+        ("alignment", "other.jsonl", JSONL, "line 1 has no Prompt, Accepted Response, Rejected Response; it has date,"),
+        ("companion", "other.jsonl", JSONL, "other.jsonl, line 1 has no messages; it has date, amount"),
+    ],
+)
+def test_a_file_with_other_columns_names_what_is_missing(tmp_path, recipe, name, text, said):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert said in check(tmp_path / name, recipe)
+
+
+@pytest.mark.parametrize("recipe", ["tutor", "alignment", "companion"])
+def test_a_csv_in_place_of_jsonl_hears_what_a_line_must_be(tmp_path, recipe):
+    (tmp_path / "other.csv").write_text(CSV, encoding="utf-8")
+    said = check(tmp_path / "other.csv", recipe)
+    assert "other.csv, line 1 is no JSON" in said and "every line must hold one whole object" in said
+
+
+@pytest.mark.parametrize(("column", "cell"), [("messages", "3"), ("messages", "see mail"), ("expected", "good")])
+def test_a_column_of_a_csv_that_is_named_like_one_of_ours_is_only_kept(tmp_path, column, cell):
+    file = tmp_path / "own.csv"
+    file.write_text(f"prompt_1,script,{column}\nhi,there,{cell}\n", encoding="utf-8")
+    assert "row 2  error  script: there is no table" in check(file, "lekhai")
 
 
 def test_a_csv_of_headlines_with_other_columns_names_those_it_has(tmp_path):

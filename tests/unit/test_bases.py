@@ -10,7 +10,7 @@ import pytest
 
 from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.prepare import bases, embedded
-from lekhai_helpers.prepare.bases import Base, load_pointer, resolve_base, save_pointer
+from lekhai_helpers.prepare.bases import Base, load_pointer, resolve_base, rounded_base, save_pointer
 from lekhai_helpers.prepare.embedded import BaseError
 
 
@@ -174,3 +174,16 @@ def test_a_model_that_is_gone_is_told_and_not_looked_for_on_the_hub(tmp_path):
     shutil.rmtree(tmp_path / "run" / "02" / "merged")
     with pytest.raises(BaseError, match="a title is no longer at .*: run notebook 02 again"):
         load_pointer(file)
+
+
+@pytest.mark.parametrize("where", ["folder", "hub"])
+def test_a_base_whose_weights_were_rounded_before_is_known_by_its_config(where, tmp_path, monkeypatch):
+    """Its bytes were handed to the converter, which stopped the chain at notebook 02."""
+    four = {"model_type": "llama", "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    for name, config in (("four", four), ("sixteen", {"model_type": "llama"})):
+        write_text(tmp_path / "somebody" / name / "config.json", json.dumps(config))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda model, file: str(tmp_path / model / file))
+    place = tmp_path / "somebody" if where == "folder" else Path("somebody")
+    said = rounded_base(str(place / "four"))
+    assert said.startswith("Left out: the weights of four were rounded before") and "16-bit repository" in said
+    assert rounded_base(str(place / "sixteen")) == ""

@@ -13,11 +13,11 @@ from lekhai_helpers.prepare.dataset import (
     Brief,
     DatasetError,
     briefs_of,
-    leakage,
     load_briefs,
     split,
     to_examples,
 )
+from lekhai_helpers.prepare.leakage import leakage
 from lekhai_helpers.prepare.row_checks import duplicates, row_problems
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -146,7 +146,7 @@ def record(**changes):
 def test_a_conversation_that_ends_otherwise_than_its_row_is_an_error():
     contract = get_contract("ad_script")
     said = [p.problem for p in row_problems(record(messages=json.dumps(TURNS[:3])), ["prompt_1"], contract)]
-    assert any("does not end with the script" in problem for problem in said)
+    assert any("does not end with the answer" in problem for problem in said)
     said = [p.problem for p in row_problems(record(messages=json.dumps(TURNS)), ["prompt_1"], contract)]
     assert said == ["there is no table"]
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lekhai_helpers.core.bengali import char_ngrams, jaccard
 from lekhai_helpers.prepare.dataset import (
     SPLITS,
     UNUSED,
     Brief,
     DatasetError,
-    leakage,
     load_briefs,
     load_examples,
     load_rows,
@@ -24,6 +24,7 @@ from lekhai_helpers.prepare.dataset import (
     split,
     to_examples,
 )
+from lekhai_helpers.prepare.leakage import leakage
 from lekhai_helpers.prepare.sources import get_source
 
 SHOTS = ["চুলায় কেটলি।", "জানালায় বৃষ্টি।", "উঠানে ভেজা ছাতা।", "কাপের পাশে প্যাকেট।"]
@@ -151,15 +152,21 @@ def test_columns_we_do_not_know_are_kept_and_ours_are_filled_in(tmp_path):
     assert (table["id"][0], table["industry"][0], table["system_prompt"][0]) == ("2", "অন্যান্য", "")
 
 
+def test_rows_without_a_group_have_one_in_the_language_of_the_file(tmp_path):
+    file = tmp_path / "own.jsonl"
+    file.write_text('{"instruction": "What is a half?", "input": "", "output": "One of two.", "task": "tutoring"}')
+    assert load_table(file, ("prompt_1",), "tutor_jsonl", "tutor_json")[0]["industry"][0] == "other"
+
+
 @pytest.mark.parametrize(
     ("changes", "column", "problem", "level"),
     [
-        ({"script": ""}, "script", "the script is empty", "error"),
+        ({"script": ""}, "script", "the answer is empty", "error"),
         ({"script": "শুধু একটি বাক্য।"}, "script", "there is no table", "error"),
         ({"script": row(0)["script"]}, "script", "the same script as in row 2", "error"),
         ({"id": "row-0"}, "id", "the same id as in row 2", "error"),
         ({"prompt_1": " "}, "prompt_1", "the prompt is empty", "error"),
-        ({"prompt_1": "", "script": ""}, "", "neither prompt nor script", "error"),
+        ({"prompt_1": "", "script": ""}, "", "neither prompt nor answer", "error"),
         ({"duration_seconds": "60"}, "script", "a film of 60 s has 10 to 14", "warning"),
         ({"duration_seconds": "লম্বা"}, "duration_seconds", "no number of seconds", "warning"),
     ],
@@ -329,3 +336,23 @@ def test_faulty_briefs_are_named_by_row(tmp_path, rows, problem):
 def test_an_unknown_source_is_told_with_the_known_ones():
     with pytest.raises(KeyError, match="known: ad_script_csv"):
         get_source("ad_scripts")
+
+
+def test_the_nearest_text_is_the_one_that_a_comparison_of_all_finds(table):
+    """Counted through one sparse table, so that a public set of fifty thousand rows takes minutes and not hours."""
+    table["split"] = split(table, 0.3, 0.3, seed=1)
+    examples = to_examples(table, ["prompt_1"], "x")
+    train, held = ([e for e in examples if (e["split"] == "train") == learned] for learned in (True, False))
+    grams = {e["id"]: char_ngrams(e["completion"][0]["content"]) for e in examples}
+    found = leakage(train, held).set_index("id")
+    for one in held:
+        most = max(jaccard(grams[one["id"]], grams[other["id"]]) for other in train)
+        assert found.loc[one["id"], "jaccard"] == pytest.approx(most, abs=0.001)
+
+
+def test_two_questions_may_have_one_answer_where_the_source_says_so(table):
+    table["split"] = ["train"] + ["test"] * (len(table) - 1)
+    table["script"] = "No, and here is what helps instead."
+    train, *held = to_examples(table, ["prompt_1"], "x")
+    assert leakage([train], held)["jaccard"].min() == 1
+    assert leakage([train], held, one_row_a_script=False)["jaccard"].max() < 1

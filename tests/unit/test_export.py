@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from lekhai_helpers.core.ledger import Ledger
 from lekhai_helpers.core.recipe import resolve
+from lekhai_helpers.core.run_folder import write_text
 from lekhai_helpers.prepare.contracts import words_of
 from lekhai_helpers.ship import export
 from lekhai_helpers.ship.export import ExportError
@@ -119,6 +120,15 @@ def test_a_model_without_an_adapter_is_refused(tmp_path):
     model.peft_config = {}
     with pytest.raises(ExportError, match="no adapter"):
         export.save_merged_16bit(model, FakeTokenizer(), tmp_path / "merged")
+
+
+def test_a_folder_of_weights_that_were_rounded_before_is_refused(tmp_path):
+    """Unsloth's own error comes after the disk was filled, and names no setting to change."""
+    base = write_text(tmp_path / "four" / "config.json", json.dumps({"quantization_config": {"load_in_4bit": True}}))
+    with pytest.raises(ExportError, match=r"weights of four were rounded before.*set model\.name to the 16-bit"):
+        export.save_merged_16bit(FakeModel(base=str(base.parent)), FakeTokenizer(), tmp_path / "merged")
+    write_text(base, "{}")
+    assert export.save_merged_16bit(FakeModel(base=str(base.parent)), FakeTokenizer(), tmp_path / "merged").exists()
 
 
 def test_the_disk_is_checked_before_the_first_byte(tmp_path, monkeypatch):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lekhai_helpers.core.recipe import data_file
-from lekhai_helpers.prepare.gutenberg import LONGEST, SHORTEST, chunks, cut_licence, read_book, word_count
+from lekhai_helpers.prepare.book_licence import cut_licence
+from lekhai_helpers.prepare.gutenberg import LONGEST, SHORTEST, chunks, read_book, word_count
 from lekhai_helpers.prepare.sources import DatasetError
 from lekhai_helpers.prepare.sources import gutenberg_text as source
 
@@ -35,6 +36,9 @@ def written(folder: Path, text: str, name: str = "book.txt") -> Path:
         "***START OF THE PROJECT GUTENBERG EBOOK RAIN***",
         "*** START OF THE PROJECT GUTENBERG EBOOK A LONG\nTITLE OF TWO LINES ***",
         "*** START OF THE PROJECT GUTENBERG E-TEXT RAIN ***",
+        "***START OF PROJECT GUTENBERG EBOOK RAIN***",
+        "*** START OF THE PROJECT GUTENBERG EBOOK R*A*I*N ***",
+        "*** START OF THE PROJECT GUTENBERG EBOOK RAIN",
         "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*",
         "*END THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.03.08.92*END*",
         "*** START OF THIS LANTERN SHELF EBOOK RAIN ***",
@@ -50,6 +54,7 @@ def written(folder: Path, text: str, name: str = "book.txt") -> Path:
         "End of Project Gutenberg's Rain, by Nobody",
         "The End of Project Gutenberg Etext Rain",
         "End of this Project Gutenberg Etext of Rain",
+        "End of this Etext of Rain by Nobody",
     ],
 )
 def test_every_spelling_of_the_borders_is_known(start, end):
@@ -69,6 +74,80 @@ def test_half_a_licence_is_an_error_and_not_a_text(start, end, missing):
     """A download that broke off would teach the licence's words."""
     with pytest.raises(DatasetError, match=f"the {missing} of the archive's licence"):
         cut_licence(book(start, end), "rain.txt")
+
+
+def test_a_start_that_is_never_closed_ends_with_its_line():
+    """A scene break hundreds of lines later was taken for its end, and half the book was gone."""
+    text = book("*** START OF THE PROJECT GUTENBERG EBOOK RAIN", "*** END OF THE PROJECT GUTENBERG EBOOK RAIN ***")
+    body = cut_licence(text.replace(STORY, f"{STORY}\n\n***\n\nIt dried."))[1]
+    assert body.split() == f"{STORY} *** It dried.".split()
+
+
+@pytest.mark.parametrize("tail", ["Thus ends the etext. Please send donations for more etexts.", "THE SMALL PRINT!"])
+def test_a_licence_behind_an_end_that_is_not_known_is_refused(tail):
+    inside = f"{STORY}\n\n{tail}"
+    with pytest.raises(DatasetError, match="the end of the archive's licence"):
+        cut_licence(f"*** START OF THIS PROJECT GUTENBERG EBOOK RAIN ***\n\n{inside}\n\nEnd of this Etext of Rain\n")
+
+
+def test_what_the_volunteers_say_of_the_archive_goes_and_is_told(tmp_path):
+    """Both marks are there, so that nothing of the licence is left: a credit is no reason to refuse the book."""
+    credit = "E-text prepared by Jane and the Project\nGutenberg Online Distributed Proofreading Team"
+    note = "Note: Project Gutenberg also has an HTML version of this file."
+    inside = f"{credit}\n\n{note}\n\nCHAPTER I\n\n" + "\n\n".join([STORY] * 10)
+    text = book("*** START OF THIS PROJECT GUTENBERG EBOOK RAIN ***", "End of Project Gutenberg's Rain", inside)
+    reading = source.read(written(tmp_path, text))
+    assert [one.reason for one in reading.left_out] == ["speaks of the archive"] * 2
+    assert [one.line for one in reading.left_out] == [10, 13]
+    assert len(reading.rows) == 1 and "Gutenberg" not in reading.rows[0].cells["script"]
+
+
+def test_a_paragraph_of_story_and_archive_together_is_refused(tmp_path):
+    inside = f"Made for Project Gutenberg.\n{STORY * 9}"
+    text = book("*** START OF THIS PROJECT GUTENBERG EBOOK RAIN ***", "End of Project Gutenberg's Rain", inside)
+    with pytest.raises(DatasetError, match="line 10: a long paragraph speaks of the archive"):
+        read_book(written(tmp_path, text))
+
+
+def paragraphs_and_titles(folder: Path, text: str) -> tuple[list[str], list[str]]:
+    chapters = read_book(written(folder, text)).chapters
+    return [text for chapter in chapters for text in chapter.paragraphs], [chapter.title for chapter in chapters]
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        *("II. The Adventure of the Door", "Stave Two", "=CHAPTER II=", "_Chapter II_", "Chapter II: The Door"),
+        *("Chapter Two The Door", "CHAPTER II THE DOOR", "Letter II.", "PART TWO—The Door", "Chapter the Second"),
+    ],
+)
+def test_a_heading_in_any_dress_is_one(tmp_path, heading):
+    found, titles = paragraphs_and_titles(tmp_path, f"CHAPTER I\n\n{STORY}\n\n{heading}\n\n{STORY}\n")
+    assert found == [STORY, STORY] and titles == ["CHAPTER I", heading.strip("=_")]
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["Letter I wrote him was short.", "Act three was the best of it.", "Part of me wanted to go.", "I. was his mark,"],
+)
+def test_a_sentence_that_begins_like_a_heading_is_none(tmp_path, sentence):
+    found, titles = paragraphs_and_titles(tmp_path, f"CHAPTER I\n\n{STORY}\n\n{sentence}\n\n{STORY}\n")
+    assert found == [STORY, sentence, STORY] and len(titles) == 1
+
+
+@pytest.mark.parametrize("picture", ["[Ill.: A raft]", "[Plate II.]", "(Illustration: A raft)", "[Illus. of a raft]"])
+def test_pictures_in_any_brackets_go(tmp_path, picture):
+    assert paragraphs_and_titles(tmp_path, f"{STORY}\n\n{picture}\n\n{STORY} (Ill.)\n")[0] == [STORY, f"{STORY} (Ill.)"]
+
+
+@pytest.mark.parametrize("word", ["Contents", "CONTENTS", "Table of Contents", "Contents:"])
+@pytest.mark.parametrize("apart", ["\n\n", "\n"])
+def test_a_list_of_contents_is_no_text_and_ends_where_the_story_begins(tmp_path, word, apart):
+    """Titles without numbers are no headings: without an end to the list the whole book would be skipped."""
+    listed = "\n".join(f"The Story of the {n} Good Boys Who Sailed" for n in ("First", "Next", "Third", "Last", "Best"))
+    story = " ".join([STORY] * 3)
+    text = f"{word}{apart}{listed}\n\n\nThe Story of the First Good Boys Who Sailed\n\n{story}\n"
+    assert paragraphs_and_titles(tmp_path, text)[0] == [story]
 
 
 def test_a_text_without_any_border_is_all_story():

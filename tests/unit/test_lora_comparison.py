@@ -9,6 +9,7 @@ from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.learn import lora_comparison as comparison
 from lekhai_helpers.learn.lora_comparison import VARIANTS, LoraComparisonError, compare_lora, variant_settings
 from lekhai_helpers.learn.training import TrainingResult
+from lekhai_helpers.prepare.contracts import words_of
 
 SETTINGS = resolve("lekhai", "cpu", {"sft.compare_lora": True, "sft.patience": 1, "sft.keep": "best"})
 ROWS = [
@@ -116,7 +117,9 @@ def test_a_record_comes_back_with_where_it_was_measured(tmp_path):
     rows, kept = comparison.recorded(path)
     assert rows == ROWS and kept == note
     said = comparison.note_in_words(kept)
-    assert all(word in said for word in ("profile cpu", "40 steps of 2 examples", "70 training", kept["date"]))
+    assert all(
+        word in said for word in ("recipe lekhai", "profile cpu", "40 steps of 2 examples", "70 training", kept["date"])
+    )
     shown = comparison.table(rows)
     assert list(shown.index) == [row["variant"] for row in ROWS] and shown["trained"].tolist() == [100, 80]
 
@@ -132,3 +135,9 @@ def test_the_record_that_ships_holds_every_variant_and_no_path():
     rows, note = comparison.recorded()
     assert [row["variant"] for row in rows] == [variant.name for variant in VARIANTS]
     assert comparison.note_in_words(note) and "/" not in json.dumps(note)
+
+
+def test_the_share_of_a_record_is_of_the_texts_of_its_own_recipe():
+    """Shown in another recipe's notebook, it was called the share of that recipe's answers."""
+    _, note = comparison.recorded()
+    assert comparison.note_words(note) == words_of(SETTINGS) != words_of(resolve("tutor", "cpu"))

@@ -150,6 +150,28 @@ def test_generated_and_held_out_scripts_stand_side_by_side():
     assert memorising.prompts_by_id(held_out) == {"rice": "টেবিল লিখুন\nচালের বিজ্ঞাপন\nভাত"}
 
 
+def test_what_was_said_before_in_a_conversation_is_no_memorising_either():
+    """The held-out side was given every message, and the generated side only the last."""
+    earlier = [{"role": "system", "content": "Help."}, {"role": "user", "content": "What is the weather in Sylhet?"}]
+    reply = "It is cloudy in Sylhet,\nwith twenty six degrees\nand a light wind."
+    asked = [*earlier, {"role": "assistant", "content": reply}, {"role": "user", "content": "Again, please."}]
+    train = [{"id": "t", "prompt": earlier, "completion": [{"role": "assistant", "content": reply}]}]
+    row = {"id": "h", "prompt": asked, "completion": [{"role": "assistant", "content": reply}]}
+    written = [{"brief_id": "h", "seed": 1, "text": reply, "prompt": asked}]
+    generated, people = compare(written, train, [row], resolve("twainbot", "smoke"))
+    assert generated["copied"] == people["copied"] > 0
+    assert generated["share_beyond_brief"] == people["share_beyond_brief"]
+
+
+def test_a_plain_prompt_and_its_messages_count_the_same():
+    offer, how = "ঈদে সব পোশাকে চল্লিশ ভাগ ছাড় শুধু তিন দিন", resolve("lekhai", "smoke")
+    train = [example("eid", offer, "ঈদ")]
+    messages = [{"role": "system", "content": how.system_prompt}, {"role": "user", "content": offer}]
+    rows = [{"brief_id": "b", "seed": 1, "text": f"{offer} আর নয়", "prompt": prompt} for prompt in (offer, messages)]
+    plain, whole = (compare([row], train, train, how)[0] for row in rows)
+    assert plain == whole and plain["share"] > plain["share_beyond_brief"] == 0
+
+
 def test_the_data_of_the_project_hardly_repeats_itself():
     """The baseline a model is held to: the held-out scripts against the rest."""
     from lekhai_helpers.core.recipe import data_file

@@ -13,10 +13,6 @@ WORDS = Words("answer", "a kind answer", "kind answers", "area")
 RIGHT = {"before": {"right": 2, "of": 18}, "after": {"right": 12, "of": 18}, "difference": GOOD, "p": 0.002}
 
 
-def share(low: float) -> dict:
-    return {"value": low + 0.1, "low": low, "high": low + 0.2, "n": 12}
-
-
 def found(figures: dict, aqi: pd.DataFrame | None = None) -> list[str]:
     return [one.finding for one in executive_summary(figures, aqi, WORDS)]
 
@@ -45,6 +41,33 @@ def test_what_training_did_is_said_as_far_as_it_was_shown(difference, said, urge
     assert one.finding.startswith(said) and one.urgent == urgent
 
 
+def right(before: int, after: int, p: float) -> dict:
+    sides = {"before": {"right": before, "of": 40}, "after": {"right": after, "of": 40}}
+    return {"right": sides | {"difference": {"difference": (after - before) / 40}, "p": p}}
+
+
+def kept(share_of_both: float) -> dict:
+    same = NONE | {"difference": 0.0, "low": 0.0, "high": 0.0}
+    return {"difference": same, "sft": {"stopped": 1.0, "valid_tables": share_of_both}}
+
+
+@pytest.mark.parametrize(
+    ("figures", "said", "urgent"),
+    [
+        (right(40, 10, 0.0), "10 of 40 questions with one right answer are right, fewer than before (40 of 40)", True),
+        (right(40, 40, 1.0), "nothing was left to gain", False),
+        (right(40, 38, 0.5), "nothing was left to gain", False),
+        (right(10, 40, 0.0), "more than before", False),
+        (right(20, 22, 0.5), "not shown to be more than before", True),
+        (kept(1.0), "Nothing was left to gain by this count: all were kind answers", False),
+        (kept(0.4), "No gain shown", True),
+    ],
+)
+def test_harm_is_named_and_full_marks_leave_nothing_to_gain(figures, said, urgent):
+    (one,) = executive_summary({"07_refinement": figures}, None, WORDS)
+    assert said in one.finding and one.urgent == urgent, one
+
+
 def test_two_briefs_that_both_got_better_show_nothing():
     """Drawn again and again, two equal differences have an interval of no width."""
     (one,) = executive_summary({"07_refinement": {"difference": GOOD | {"low": 0.5, "briefs": 2}}}, None, WORDS)
@@ -69,8 +92,8 @@ def test_two_briefs_that_both_got_better_show_nothing():
         ("07_refinement", {"sft": {"stopped": 0.4}}, "Only 40% of the answers end by themselves"),
         ("07_refinement", {"right": RIGHT}, "12 of 18 questions with one right answer are right, more than before"),
         ("07_refinement", {"right": RIGHT | {"p": 0.3}}, "not shown to be more than before"),
-        ("07_refinement", {"voice": {"closer": share(0.6), "known": share(0.7)}}, "stands nearer to the writer"),
-        ("07_refinement", {"voice": {"closer": share(0.4), "known": share(0.7)}}, "was not shown to be nearer"),
+        ("07_refinement", {"voice": {"nearer": True}}, "stands nearer to the writer"),
+        ("07_refinement", {"voice": {"nearer": False}}, "was not shown to be nearer"),
         ("10_preference_alignment", {"verdict": "keep"}, "did no harm"),
         ("10_preference_alignment", {"verdict": "drop", "reasons": ["it grew by 30%"]}, "dropped: it grew by 30%"),
         ("11_judge", {"judge": "small one", "trusted": False}, "failed its audit: small one"),

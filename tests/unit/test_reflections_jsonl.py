@@ -33,6 +33,13 @@ def test_a_row_has_question_answer_kind_and_thread(tmp_path):
     assert said == ["1", "2", "3", "4"], "the system's words stand in their own column"
 
 
+@pytest.mark.parametrize("source", ["obsidian", 3, ["a"], {"path": 3}, {}])
+def test_where_other_programs_took_a_row_from_is_theirs_to_write(tmp_path, source):
+    path = tmp_path / "a.jsonl"
+    path.write_text(line(("user", "Q?"), ("assistant", "A."), id="x", source=source))
+    assert [row.cells["thread"] for row in rows(path)] == ["x"]
+
+
 def test_a_broken_line_is_named_by_its_number(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(line(("user", "Q?"), ("assistant", "A.")) + line(("assistant", "A."), ("user", "Q?")))

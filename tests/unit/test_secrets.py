@@ -119,7 +119,8 @@ def test_masking_twice_changes_nothing_more(text):
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "1", "+1 ", "-----BEGIN PRIVATE KEY-----", "a@", "token: ", "eyJabcdefgh.", "(1", "a_", "://a:", "06 "]
+    "piece",
+    ["a", "1", "+1 ", "-----BEGIN PRIVATE KEY-----", "a@", "token: ", "eyJabcdefgh.", "(1", "a_", "://a:", "06 "],
 )
 def test_a_long_line_of_one_kind_takes_no_ages(piece):
     """A pattern that tries every beginning against every end takes hours on a note with one pasted line."""

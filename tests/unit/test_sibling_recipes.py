@@ -1,8 +1,10 @@
-"""The recipes twainbot, tutor and alignment: they resolve on every profile, with the plan's figures."""
+"""The sibling recipes: they resolve on every profile, and on a card they hold the plan's figures."""
 
 import pytest
 
 from lekhai_helpers.core.recipe import available, data_file, resolve
+from lekhai_helpers.learn.memory import estimate
+from lekhai_helpers.learn.training import effective_batch
 from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.dataset import briefs_of
 from lekhai_helpers.prepare.sources import get_source
@@ -11,6 +13,13 @@ from lekhai_helpers.prepare.weather import TOOLS
 
 RECIPES = ("twainbot", "tutor", "alignment")
 PROFILES = available("profiles")
+CARDS = ("colab-t4", "rtx5070", "multi-gpu")
+PLAN = {
+    "twainbot": {"dropout": 0.05, "held_out": 0.05},
+    "tutor": {"dropout": 0.1, "held_out": 0.2},
+    "companion": {"dropout": 0.0, "held_out": 0.2, "epochs": 3},
+    "alignment": {"dropout": 0.05, "held_out": 0.1, "epochs": 3, "seed": 42},
+}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -29,7 +38,7 @@ def test_a_recipe_resolves_on_every_profile_with_the_plans_lora(recipe, profile)
 @pytest.mark.parametrize(
     ("recipe", "profile", "base"),
     [
-        ("twainbot", "colab-t4", "microsoft/Phi-3-mini-4k-instruct"),
+        ("twainbot", "colab-t4", "unsloth/Phi-3-mini-4k-instruct"),
         ("twainbot", "rtx5070", "mistralai/Mistral-7B-Instruct-v0.2"),
         ("twainbot", "multi-gpu", "meta-llama/Meta-Llama-3-8B-Instruct"),
         ("tutor", "rtx5070", "google/gemma-2-2b-it"),
@@ -41,14 +50,35 @@ def test_the_base_is_the_plans(recipe, profile, base):
     assert resolve(recipe, profile).model.name == base
 
 
-def test_the_plans_figures_stand_in_the_recipes():
-    alignment = resolve("alignment", "rtx5070")
-    assert alignment.seed == 42 and alignment.sft.max_steps <= 250 and alignment.model.load_in_4bit
-    assert alignment.data.validation_share + alignment.data.test_share == pytest.approx(0.1)
-    assert alignment.aqi.per_side >= 64
-    twainbot = resolve("twainbot", "cpu")
-    assert twainbot.data.validation_share + twainbot.data.test_share == pytest.approx(0.05)
-    assert resolve("tutor", "rtx5070").model.max_seq_length == 2048
+@pytest.mark.parametrize("recipe", PLAN)
+@pytest.mark.parametrize("profile", CARDS)
+def test_the_plans_figures_hold_on_every_card(recipe, profile):
+    """One card once trained other modules than the plan's, and patience could end the plan's epochs early."""
+    settings, plan = resolve(recipe, profile), PLAN[recipe]
+    lora = settings.lora
+    assert (lora.r, lora.alpha, lora.dropout) == (16, 32, plan["dropout"])
+    assert sorted(lora.target_modules) == ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert settings.model.load_in_4bit and settings.model.max_seq_length == 2048
+    assert settings.sft.learning_rate == 2e-4 and settings.seed == plan.get("seed", 3407)
+    held_out = settings.data.validation_share + settings.data.test_share
+    assert held_out == pytest.approx(plan["held_out"])
+    if epochs := plan.get("epochs"):
+        taught = len(data_file(settings.data.file).read_text(encoding="utf-8").splitlines()) * (1 - held_out)
+        assert epochs <= settings.sft.max_steps * effective_batch(settings.sft) / taught < epochs + 0.5
+        assert settings.sft.max_steps <= 250 and settings.sft.patience is None and settings.sft.keep == "best"
+
+
+@pytest.mark.parametrize("recipe", PLAN)
+@pytest.mark.parametrize("profile", CARDS)
+def test_the_memory_of_every_card_can_be_estimated(recipe, profile):
+    """A module that no base of ours has was refused in notebook 04, after the data had been prepared."""
+    sizes = {"hidden_size": 3072, "intermediate_size": 8192, "vocab_size": 32064}
+    config = sizes | {"num_attention_heads": 32, "num_hidden_layers": 32}
+    assert estimate(config, resolve(recipe, profile), 600).lora > 0
+
+
+def test_alignment_is_measured_on_enough_prompts():
+    assert resolve("alignment", "rtx5070").aqi.per_side >= 64
 
 
 @pytest.mark.parametrize("recipe", (*RECIPES, "companion"))

@@ -11,6 +11,8 @@ from lekhai_helpers.core.recipe import resolve
 from lekhai_helpers.learn.model import Generation
 from lekhai_helpers.measure.tone import distances, tone_test, tone_words, with_tone, word_distance, write_tones
 from lekhai_helpers.prepare.dataset import Brief
+from lekhai_helpers.ship.api_models import PromptRequest
+from lekhai_helpers.ship.forms import message_prompt
 
 TONES = ("উষ্ণ", "মজার")
 BRIEFS = [Brief(f"b{n}", "রং", "উষ্ণ", 30, "ঝিলমাটি", "রং", f"লিখুন {n}") for n in range(6)]
@@ -64,6 +66,20 @@ def test_every_brief_is_asked_in_one_tone_twice_and_in_the_other_once():
     ]
     with pytest.raises(ValueError, match="two different tones"):
         write_tones(writer, BRIEFS, ("উষ্ণ", "উষ্ণ"), resolve("lekhai", "smoke"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "prompt", "tone", "asked"),
+    [
+        ('{"tone": "{tone}"} {prompt}', "Say {tone}.", "dry", '{"tone": "dry"} Say {tone}.'),
+        ("{prompt} Tone: {tone}. {", "Hi", "like {prompt}", "Hi Tone: like {prompt}. {"),
+    ],
+)
+def test_only_prompt_and_tone_are_filled_in_and_the_service_words_a_tone_the_same(request_, prompt, tone, asked):
+    """Any other brace was a KeyError while a request was answered."""
+    settings = resolve("tutor", "smoke", {"evaluation.tone_request": request_})
+    assert with_tone(prompt, tone, request_) == asked
+    assert message_prompt(PromptRequest(message=prompt, tone=tone), settings) == asked
 
 
 def test_distances_are_taken_within_each_brief():

@@ -6,7 +6,7 @@ import pytest
 
 from lekhai_helpers.prepare.tools import Call, parse_replies
 from lekhai_helpers.prepare.weather import TOOLS, MockWeather, answer_call
-from lekhai_helpers.ship.tool_loop import MOST_CALLS, converse, replies_to
+from lekhai_helpers.ship.tool_loop import MOST_AT_ONCE, MOST_CALLS, converse, replies_to
 
 CALL = Call("get_weather", {"location": "Dhaka", "date": "today"}).to_text()
 TALK = [{"role": "system", "content": "You have tools."}, {"role": "user", "content": "How is it in Dhaka?"}]
@@ -72,6 +72,32 @@ def test_a_model_that_only_ever_calls_is_stopped():
     ask, shown = model(*[CALL] * 20)
     turns = converse(ask, TALK, TOOLS, run)
     assert len(shown) == MOST_CALLS + 1 and turns[-1] == {"role": "assistant", "content": CALL}
+
+
+def test_of_many_calls_in_one_text_a_few_are_made_and_the_others_are_told():
+    """One text held forty calls, and three rounds of it made 120."""
+    calls = []
+    replies = parse_replies(replies_to("\n".join([CALL] * 40), TOOLS, lambda call: calls.append(call) or {}))
+    assert len(calls) == MOST_AT_ONCE and len(replies) == 40
+    assert all("was not made: at most 4" in reply["error"] for reply in replies[MOST_AT_ONCE:])
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("too slow"), ConnectionError("no network"), ValueError("no such place")]
+)
+def test_a_tool_that_fails_is_answered_for_in_words(error):
+    def fails(call):
+        raise error
+
+    ask, _ = model(CALL, "I could not find out.")
+    turns = converse(ask, TALK, TOOLS, fails)
+    (reply,) = parse_replies(turns[1]["content"])
+    assert reply == {"error": f"get_weather failed ({type(error).__name__}): {error}"}
+
+
+def test_a_place_that_is_no_text_is_answered_for():
+    """Half of a pair of code units is JSON, and no text that can be sent or hashed."""
+    assert "UnicodeEncodeError" in replies_to(CALL.replace("Dhaka", "\\ud800"), TOOLS, run)
 
 
 def test_without_tools_a_call_is_only_text():

@@ -1,4 +1,4 @@
-"""Tool calls: the plain format read and written, other models' formats read, a template's own format used."""
+"""Tool calls: the plain format read and written, other models' formats read, disguised calls refused."""
 
 import json
 
@@ -8,16 +8,15 @@ from lekhai_helpers.prepare.tools import (
     Call,
     ToolError,
     call_problems,
-    has_tool_format,
     parse_calls,
     parse_replies,
-    render,
+    plain_messages,
     system_text,
-    tool_messages,
 )
 from lekhai_helpers.prepare.weather import TOOLS
 
 CALL = Call("get_weather", {"location": "Dhaka", "date": "today"})
+BARE = json.dumps({"name": CALL.name, "arguments": CALL.arguments})
 SHAPED = {"type": "function", "function": {"name": "get_weather", "arguments": {"location": "Dhaka", "date": "today"}}}
 TALK = [
     {"role": "user", "content": "Weather?"},
@@ -26,25 +25,6 @@ TALK = [
     {"role": "tool", "name": "get_weather", "content": '{"temperature_c": 20}'},
     {"role": "assistant", "content": "31 and 20."},
 ]
-PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
-NATIVE = (
-    "{% if tools %}TOOLS {{ tools | tojson }}{% endif %}{% for m in messages %}<{{ m.role }}>"
-    "{% for c in m.tool_calls or [] %}[CALL {{ c.id }} {{ c.function.name }} {{ c.function.arguments | tojson }}]"
-    "{% endfor %}"
-    "{% if m.role == 'tool' %}[{{ m.tool_call_id }}]{% endif %}{{ m.content }}{% endfor %}"
-)
-LISTS_ONLY = "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ m.content }}{% endfor %}"
-REFUSES = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no such role') }}{% endif %}{% endfor %}"
-
-
-def tokenizer(template: str):
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")))
-    made.chat_template = template
-    return made
 
 
 def test_a_call_is_read_as_it_was_written():
@@ -59,6 +39,9 @@ def test_a_call_is_read_as_it_was_written():
         '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"location": "Dhaka", "date": "today"}}]',
         '<|python_tag|>{"name": "get_weather", "parameters": {"location": "Dhaka", "date": "today"}}',
         '{"name": "get_weather", "parameters": {"location": "Dhaka", "date": "today"}}',
+        '{"arguments": {"location": "Dhaka", "date": "today"}, "name": "get_weather"}',
+        json.dumps(SHAPED),
+        f"[{BARE}]",
         f"<tool_call>{json.dumps({'name': 'get_weather', 'arguments': json.dumps(CALL.arguments)})}</tool_call>",
     ],
 )
@@ -89,34 +72,53 @@ def test_a_signature_is_kept_or_the_breach_is_named():
 
 
 def test_the_plain_format_joins_replies_into_one_user_message():
-    plain = tool_messages(TALK, TOOLS)
-    assert [m["role"] for m in plain] == ["system", "user", "assistant", "user", "assistant"]
-    assert plain[2]["content"] == f"{CALL.to_text()}\n{CALL.to_text()}"
-    assert parse_replies(plain[3]["content"]) == [{"temperature_c": 31}, {"temperature_c": 20}]
-    assert '"name": "get_weather"' in plain[0]["content"]
+    plain = plain_messages(TALK)
+    assert [m["role"] for m in plain] == ["user", "assistant", "user", "assistant"]
+    assert plain[1]["content"] == f"{CALL.to_text()}\n{CALL.to_text()}"
+    assert parse_replies(plain[2]["content"]) == [{"temperature_c": 31}, {"temperature_c": 20}]
 
 
-def test_a_system_message_of_ones_own_comes_before_the_tools():
-    plain = tool_messages([{"role": "system", "content": "Be kind."}, *TALK], TOOLS)
-    assert plain[0]["content"] == system_text("Be kind.", TOOLS)
-    assert plain[0]["content"].startswith("Be kind.\n\nYou have these tools:")
+def test_the_system_text_holds_the_words_and_then_the_tools():
+    text = system_text(" Be kind. ", TOOLS)
+    assert text.startswith("Be kind.\n\nYou have these tools:") and '"name": "get_weather"' in text
 
 
-@pytest.mark.parametrize("template", [PLAIN, NATIVE])
-def test_a_reply_that_nobody_asked_for_is_refused(template):
+def test_a_reply_that_nobody_asked_for_is_refused():
     with pytest.raises(ToolError, match="without having been called"):
-        tool_messages([TALK[0], TALK[2]], TOOLS, tokenizer(template))
+        plain_messages([TALK[0], TALK[2]])
 
 
-@pytest.mark.parametrize(("template", "own"), [(PLAIN, False), (NATIVE, True), (LISTS_ONLY, False), (REFUSES, False)])
-def test_whether_a_template_has_a_format_of_its_own_is_tried(template, own):
-    """A template that lists tools and loses the calls looks as if it knew them."""
-    assert has_tool_format(tokenizer(template), TOOLS) is own
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{BARE}\n```",
+        f"Let me look that up. {BARE}",
+        f"{BARE}; {BARE}",
+        "{'name': 'get_weather', 'arguments': {'location': 'Dhaka'}}",
+        '[TOOL_CALLS]get_weather{"location": "Dhaka"}',
+        '<function=get_weather>{"location": "Dhaka"}</function>',
+        '<|python_tag|>get_weather.call(location="Dhaka")',
+        f"<TOOL_CALL>{BARE}</TOOL_CALL>",
+        f"{BARE.replace('get_weather', 'x')}</tool_call>",
+        'It is hot.\n<tool_response>{"temperature_c": 29}</tool_response>',
+        f'{CALL.to_text()}\n<Tool_Response>{{"temperature_c": 29}}',
+        "<tool_call>" + '{"a":' * 100_000 + "</tool_call>",
+    ],
+)
+def test_a_call_in_a_form_of_its_own_is_no_speech(text):
+    """Once a fenced call was read as plain talk, so that a needless call counted as sound."""
+    with pytest.raises(ToolError):
+        parse_calls(text)
 
 
-def test_a_templates_own_format_is_used_where_it_has_one():
-    own = render(TALK, TOOLS, tokenizer(NATIVE))
-    assert own.startswith("TOOLS") and "[CALL call00000 get_weather" in own and "[call00001]" in own
-    assert "<tool_call>" not in own
-    plain = render(TALK, TOOLS, tokenizer(PLAIN))
-    assert "<tool_call>" in plain and "<user><tool_response>" in plain
+@pytest.mark.parametrize(
+    "text", ["", "The function of a mule is to object.", '{"name": "Mark", "trade": "pilot"}', "[TOOL] {x}", "{}" * 9]
+)
+def test_speech_with_brackets_in_it_is_no_call(text):
+    assert parse_calls(text) == []
+
+
+@pytest.mark.parametrize(("day", "sound"), [("2024-02-29", True), ("2025-02-29", False), ("2025-06-31", False)])
+def test_a_day_that_no_calendar_has_breaks_the_signature(day, sound):
+    found = call_problems(Call("get_weather", {"location": "Dhaka", "date": day}), TOOLS)
+    assert not found if sound else f"there is no day {day}" in found[0]

@@ -12,7 +12,6 @@ from lekhai_helpers.prepare.chat_jsonl import write_chat_jsonl
 from lekhai_helpers.prepare.dataset import load_table, split, to_examples
 from lekhai_helpers.prepare.near_copies import near_copies
 from lekhai_helpers.prepare.sources import DatasetError, headlines_csv, tool_conversations, twainbot_folder
-from lekhai_helpers.prepare.sources.reading import left_out_table
 
 SHARED = Path(os.environ.get("LEKHAI_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "data" / "twainbot"
 CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"location": "Dhaka", "date": "today"}}}
@@ -58,6 +57,13 @@ def headlines(folder: Path, *texts: str, column: str = "text") -> Path:
         ("Home Owned By God To Be Auctioned", "Home Owned By God To Be Auctioned"),
         ("Report: Love < Money", "Report: Love < Money"),
         ("Man, 40, Still - Somehow - Standing", "Man, 40, Still - Somehow - Standing"),
+        ("By John Smith: Local Man Walks", "Local Man Walks"),
+        ("Local Man Walks… By Jane Doe", "Local Man Walks…"),
+        ("Man Eats Hat theonion.com/man-eats-hat", "Man Eats Hat"),
+        ("Amazon.com Buys Moon And/Or Sun", "Amazon.com Buys Moon And/Or Sun"),
+        ("Encore - by popular demand of all", "Encore - by popular demand of all"),
+        ("By Popular Demand: Nothing At All", "By Popular Demand: Nothing At All"),
+        ("Rickshaw Wins | by our road correspondent", "Rickshaw Wins"),
     ],
 )
 def test_a_headline_is_cleaned_and_its_words_are_kept(raw, clean):
@@ -94,7 +100,15 @@ def test_what_is_no_headline_is_left_out_with_its_reason(tmp_path):
     reasons = {one.line: one.reason for one in reading.left_out}
     assert reasons[3].startswith("nothing is left") and reasons[4].startswith("fewer than")
     assert reasons[5] == "the same as row 2" and reasons[6] == "nearly the same as row 2"
-    assert list(left_out_table(reading.left_out)["line"]) == [3, 4, 5, 6]
+    assert sorted(reasons) == [3, 4, 5, 6]
+
+
+def test_a_headline_cut_at_a_comma_is_left_out_and_told(tmp_path):
+    path = tmp_path / "headlines.csv"
+    path.write_text("id,text\n1,Area Man, 34, Dies Happy\n2,Moon Blamed\n3,Ox Elected,,\n", encoding="utf-8")
+    reading = headlines_csv.read(path)
+    assert [row.cells["script"] for row in reading.rows] == ["Moon Blamed", "Ox Elected"]
+    assert [(one.line, one.reason.split(":")[0]) for one in reading.left_out] == [(2, "more cells than the header")]
 
 
 def test_a_csv_with_other_columns_is_refused_with_the_columns_it_has(tmp_path):
@@ -171,6 +185,9 @@ def changed(**arguments):
         ([{"role": "wizard", "content": "hi"}], "the role wizard is not"),
         ([{"role": "assistant", "content": "hi"}], "begins with the user"),
         ("hello", "messages must be a list"),
+        ([TALK[0] | {"content": ["hi"]}], "line 1: content must be a text"),
+        ([TALK[0], {"role": "assistant", "tool_calls": ["get_weather"]}], "tool_calls a list of objects"),
+        ([TALK[0], {"role": "assistant", "tool_calls": {"name": "get_weather"}}], "tool_calls a list of objects"),
     ],
 )
 def test_a_broken_conversation_is_refused_with_its_line(tmp_path, messages, said):
@@ -186,6 +203,7 @@ def test_a_broken_conversation_is_refused_with_its_line(tmp_path, messages, said
         ('{"question": "Why?"}', "line 1 has no messages; it has question"),
         ('{"prompt": "Hi", "expect": "perhaps"}', "expect is 'perhaps'"),
         ('{"prompt": "  ", "expect": "call"}', "prompt must be a text that is not empty"),
+        ("[" * 100_000, "line 1 holds brackets in brackets"),
         ("", "is empty"),
         ("\x00\x01\x02", "a binary file"),
     ],

@@ -70,7 +70,7 @@ def test_every_secret_of_our_vault_is_masked_where_its_note_is_taken():
 
 def test_tags_paths_and_the_names_of_skipped_files_are_masked_like_the_text(tmp_path):
     head = "---\ntags: ['+8801712345678', reflection]\n---\n"
-    note(tmp_path, "01712345678/me@example.org.md", f"{head}{THOUGHT} #call/01712345678 #c-01812345678")
+    note(tmp_path, "01712345678/me@example.org.md", f"{head}{THOUGHT} #call/01712345678 #call-01812345678")
     (tmp_path / "ring 01712-345678.md").write_bytes(b"\0")
     tally = Tally()
     (found,) = extract(tmp_path, tally)
@@ -191,7 +191,7 @@ def test_hidden_folders_and_other_files_are_left_alone(tmp_path):
             f"{mark} {THOUGHT}"
             for mark in (
                 *("#me/private", "**#private**", "*#private*", '"#private"', "[#private]", "tags:#private"),
-                *("#work/#private", "<b>#private</b>", "<!-- #private -->"),
+                *("#work/#private", "_#private_", "<b>#private</b>", "<!-- #private -->"),
             )
         ),
     ],
@@ -203,7 +203,7 @@ def test_a_private_note_never_comes_out_however_it_is_marked(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text", ["#privateer", "https://example.org/#private", "[[a#private]]", "`#private`", "---\nprivate: no\n---\n"]
+    "text", ["#privateer", "https://example.org/a#private", "[[a#private]]", "`#private`", "---\nprivate: no\n---\n"]
 )
 def test_a_note_that_only_holds_the_word_is_not_private(tmp_path, text):
     note(tmp_path, "a.md", f"{text} {THOUGHT}")

@@ -114,9 +114,9 @@ def test_title_and_day_come_from_the_first_place_that_has_them():
 def test_what_stands_in_a_comment_is_no_field_no_heading_and_no_part(comment):
     hidden = comment.format("# Rana\nquestion:: Does Rana know?\n## Hidden\n```\ncode\n```\n#reflection")
     note = read_note("a.md", f"one\n{hidden}\n`%%` two\n## Three\nend")
-    assert note.title == "a" and note.fields == {} and note.tags == {"reflection"}
+    assert note.title == "Three" and note.fields == {} and note.tags == {"reflection"}
     assert [heading for heading, *_ in sections(note.body)] == ["", "Three"]
-    assert note.body.count("\n") == hidden.count("\n") + 3 and plain(note.body).startswith("one\n\n`%%` two")
+    assert note.body.count("\n") == hidden.count("\n") + 4 and plain(note.body).startswith("one\n\n`%%` two")
 
 
 def test_a_comment_that_is_never_closed_hides_the_rest_as_in_obsidian():
@@ -136,7 +136,8 @@ def test_lines_are_counted_in_the_file_and_not_in_the_body():
 
 
 @pytest.mark.parametrize(
-    "head", ["tags: [private", "tags: 'private", "a: b: c", "date: 2023-13-45\ntags: private", "\ttags: x", "tags private"]
+    "head",
+    ["tags: [private", "tags: 'private", "a: b: c", "date: 2023-13-45\ntags: private", "\ttags: x", "tags private"],
 )
 def test_a_broken_frontmatter_is_an_error_and_no_note_without_tags(head):
     """Read as text, a note whose YAML is broken would lose its mark `private`."""

@@ -102,3 +102,10 @@ def test_a_call_that_cannot_be_made_is_answered_with_its_error():
     assert answer_call("get_weather", {"location": "Dhaka"}, mock)["date"] == "today"
     assert "no tool named 'fly'" in answer_call("fly", {}, mock)["error"]
     assert "required" in answer_call("get_weather", {}, mock)["error"]
+
+
+def test_the_key_is_not_in_the_log(caplog):
+    """At INFO httpx writes the address of every request, and the service takes its key nowhere else."""
+    with caplog.at_level("DEBUG"):
+        service({"/geo/1.0/direct": PLACE, "/data/2.5/weather": NOW}).get_weather("Dhaka")
+    assert "q=Dhaka" in caplog.text and SECRET not in caplog.text

@@ -21,6 +21,8 @@ _PROGRAM = regex.compile(
 )
 _SENTENCE = regex.compile(r"(?<=[.!?।][\"'”’)]{0,2})\s+")
 _LOOP_WORDS = 6  # shorter sentences may well come twice: "So be it."
+# One to five words, five times and more in a row: "blue blue blue blue blue". Figures may be: 10, 10, 10, 10, 10.
+_LOOP = regex.compile(r"(?<!\S)(\S*\p{L}\S*+(?: \S++){0,4}?)(?: \1){4,}(?!\S)")
 DISCLAIMER = "As an AI language model, I have no opinions of my own, but here is an answer."
 
 
@@ -40,6 +42,8 @@ def prose_problems(text: str) -> list[str]:
         problems.append(f"it speaks as a program: {found.group()}")
     if repeated := repeated_sentences(text):
         problems.append(f"it goes round in circles: “{repeated[0][:80]}” stands there more than once")
+    elif loop := _LOOP.search(" ".join(words(text.casefold()))):
+        problems.append(f"it goes round in circles: “{loop.group(1)[:80]}” is said over and over")
     return problems
 
 

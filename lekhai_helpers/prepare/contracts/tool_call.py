@@ -111,9 +111,9 @@ def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
     """Return what code counts: the contract; whether it rightly called, asked or spoke; whether the call was right."""
     expected = expected_of(brief.expected) or {"expect": "no_call"}
     try:
-        calls = parse_calls(text)
+        calls, broken = parse_calls(text), False
     except ToolError:
-        calls = []
+        calls, broken = [], True
     verdict, wanted = check(text, expected), expected["expect"]
     right = not _held_to_call(text, calls, expected) if wanted == "call" else None
     return {
@@ -121,20 +121,21 @@ def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
         "call_parses": check(text).ok,
         "called_when_needed": bool(calls) if wanted == "call" else None,
         "right_call": right,
-        "asked_when_unsure": not _held_to_ask(text, calls, expected) if wanted == "ask" else None,
-        "no_needless_call": not calls and "<tool_call" not in text if wanted != "call" else None,
+        "asked_when_unsure": not (broken or _held_to_ask(text, calls, expected)) if wanted == "ask" else None,
+        "no_needless_call": not (calls or broken) if wanted != "call" else None,
     }
 
 
 def show(text: str) -> pd.DataFrame | str:
-    """Return the calls of an answer as a table; speech as it is."""
+    """Return the calls of an answer as a table; speech as it is, and so is a call with words beside it."""
     import pandas as pd
 
     try:
         calls = parse_calls(text)
     except ToolError:
         return text
-    return pd.DataFrame([{"tool": call.name} | call.arguments for call in calls]) if calls else text
+    beside = "<tool_call>" in text and _CALL.sub("", text).strip()
+    return text if beside or not calls else pd.DataFrame([{"tool": call.name} | call.arguments for call in calls])
 
 
 def _each_call(text: str, change: Callable[[Call], Call | None]) -> list[str]:

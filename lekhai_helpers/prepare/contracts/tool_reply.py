@@ -27,11 +27,8 @@ _SPELT = "|".join(sorted(_WORDS, key=len, reverse=True))
 _SIGN = r"(?P<sign>[-−–]|minus\s++)?"
 _BEHIND = r"(?<![\p{L}\d.,:]|[\p{L}\d]-)"  # not within a word, a figure or a date
 _BELOW = r"(?P<below>\s*+below(?!\s+(?:the|par|average|\d)))?"
-_DEGREES = regex.compile(
-    rf"{_BEHIND}{_SIGN}(?P<n>\d++(?:\.\d++)?|(?:{_SPELT})\b)\s*+(?:°\s*C?\b|℃|º|degrees?\b|deg\b|celsius\b|C\b)"
-    rf"(?:\s*+(?:celsius|C\b))?{_BELOW}",
-    regex.IGNORECASE,
-)
+_MARK = r"(?:°\s*C?\b|℃|º|(?:\p{L}++\s++)?degrees?\b|deg\b|celsius\b|C\b)(?:\s*+(?:celsius|C)\b)?"
+_DEGREES = regex.compile(rf"{_BEHIND}{_SIGN}(?P<n>\d++(?:\.\d++)?|(?:{_SPELT})\b)\s*+{_MARK}{_BELOW}", regex.IGNORECASE)
 # A bare figure is degrees only where no unit can follow: "clear at 3", "28 with 22 mm", but not "7 days".
 _BARE = regex.compile(
     rf"{_BEHIND}{_SIGN}(?P<n>\d++(?:\.\d++)?){_BELOW}(?=\s*+(?:[,;:!?)\"]|\.(?!\d)|$|"
@@ -40,13 +37,17 @@ _BARE = regex.compile(
 )
 _SKIES = {
     "fair": regex.compile(r"\b(?:sun|sunny|sunshine|clear|cloudless|bright|fair|fine|dry)\b", regex.IGNORECASE),
-    "cloud": regex.compile(r"\b(?:cloud|cloudy|clouds|overcast|gloomy|haz[ey]|fog|foggy|mist|misty)\b", regex.I),
+    "cloud": regex.compile(
+        r"\b(?:cloud|cloudy|clouds|overcast|gloomy|gr[ae]y|haze|hazy|fog|foggy|mist|misty)\b", regex.IGNORECASE
+    ),
     "wet": regex.compile(
         r"\b(?:rain|rains|rainy|raining|drizzl\w*|showers?|showery|thunder\w*|storm\w*|wet|hail|snow\w*|sleet|flurries)"
         r"\b",
-        regex.I,
+        regex.IGNORECASE,
     ),
 }
+# Words like fine, clear and bright have other uses: they make a sky fair, but accuse nobody.
+_SUN = regex.compile(r"\b(?:sun|sunny|sunshine|cloudless|(?:clear|blue) sk(?:y|ies))\b", regex.IGNORECASE)
 _DENIED = regex.compile(
     r"(?:\b(?:no|not|never|without|nor|neither|hardly|little|less)\b|n['’]t\b|(?<!\d)0 )[^.;!?]{0,40}$",
     regex.IGNORECASE,
@@ -106,7 +107,7 @@ def _short(number: str) -> str:
 
 
 def degrees(text: str) -> set[float]:
-    """Return the temperatures a text names as such, with their sign: "-7 °C", "seven degrees below zero"."""
+    """Return the temperatures a text names as such, with their sign: "-7 °C", "34 sultry degrees"."""
     return {_value(found) for found in _DEGREES.finditer(text)}
 
 
@@ -191,7 +192,7 @@ def _other_sky(text: str, weather: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the sky an answer names where it names nothing of the tool's: sun for a thunderstorm."""
     given = json.dumps([[key, value] for one in weather for key, value in one.items() if key != "location"])
     ours, named = _skies(given.replace("_", " ")), _skies(text)
-    if not ours or not named or ours & named:
+    if not ours or not named or ours & named or (named == {"fair"} and not _SUN.search(text)):
         return []
     return [f"it names another sky than the tool: {', '.join(sorted(named))}"]
 

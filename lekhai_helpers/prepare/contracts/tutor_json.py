@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from lekhai_helpers.core.bengali import words
 from lekhai_helpers.prepare.contracts.base import Contract, Verdict, expected_of
 from lekhai_helpers.prepare.contracts.prose import PROSE_DEFECTS, prose_problems, repeated_sentences, sentences
+from lekhai_helpers.prepare.model_json import NoJson, read_json
 from lekhai_helpers.prepare.readability import readability
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ NEAR = 2  # points by which a score may differ and still count as near: the labe
 MOST_STEPS = 12
 FEWEST_WORDS, MOST_WORDS = 20, 400
 _SCORE = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
+_WORDS = {"type": "string", "pattern": r"\w"}
 CLASSIFICATION: Mapping[str, Any] = {
     "type": "object",
     "properties": {"classification": {"enum": list(LABELS)}} | dict.fromkeys(SCORES, _SCORE),
@@ -42,8 +45,8 @@ PATH: Mapping[str, Any] = {
         "type": "object",
         "properties": {
             "level": {"type": "integer", "minimum": 1},
-            "title": {"type": "string", "minLength": 1},
-            "goal": {"type": "string", "minLength": 1},
+            "title": _WORDS,
+            "goal": _WORDS,
             "minutes": {"type": "integer", "minimum": 1},
         },
         "required": ["level", "title", "goal", "minutes"],
@@ -85,9 +88,9 @@ def _check_json(text: str, task: str) -> Verdict:
 
     facts: dict[str, Any] = {"words": len(words(text))}
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        problem = "the JSON stands in a code fence" if text.lstrip().startswith("```") else f"no JSON: {error.msg}"
+        found = read_json(text)
+    except NoJson as error:
+        problem = "the JSON stands in a code fence" if text.lstrip().startswith("```") else f"no JSON: {error}"
         return Verdict(False, [problem], facts)
     errors = jsonschema.Draft202012Validator(_SCHEMAS[task]).iter_errors(found)
     problems = [_in_words(error) for error in sorted(errors, key=lambda error: list(map(str, error.path)))]
@@ -100,7 +103,8 @@ def _check_json(text: str, task: str) -> Verdict:
 def _in_words(error: Any) -> str:
     """Say what is wrong and where; a long list or object, which the message would quote whole, is called "it"."""
     where, quoted = ".".join(str(part) for part in error.path), repr(error.instance)
-    message = error.message if len(quoted) <= 40 else error.message.replace(quoted, "it", 1)
+    said = "there are no words in it" if error.validator == "pattern" else error.message
+    message = said if len(quoted) <= 40 else said.replace(quoted, "it", 1)
     return f"{where}: {message}" if where else message
 
 
@@ -131,8 +135,8 @@ def count(text: str, brief: Brief) -> dict[str, float | bool | None]:
 
 def _json_or_none(text: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return read_json(text)
+    except NoJson:
         return None
 
 
@@ -145,7 +149,11 @@ def _scores_near(judged: Any, answer: Mapping[str, Any]) -> float:
     if not isinstance(judged, Mapping):
         return 0.0
     given = [(judged.get(name), answer[name]) for name in SCORES]
-    return sum(isinstance(own, int) and abs(own - right) <= NEAR for own, right in given) / len(SCORES)
+    return sum(_is_number(own) and abs(own - right) <= NEAR for own, right in given) / len(SCORES)
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, Real) and not isinstance(found, bool)  # 7.0 is 7 to the schema, True no number
 
 
 def show(text: str) -> pd.DataFrame | str:

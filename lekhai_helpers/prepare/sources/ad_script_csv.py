@@ -24,7 +24,7 @@ _WORKBOOKS = {b"PK\x03\x04": "a workbook (.xlsx or .ods)", b"\xd0\xcf\x11\xe0": 
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """Yield every row of a CSV file of scripts. Columns named messages or expected hold no JSON of ours and get a suffix.
+    """Yield every row of a CSV file of scripts. Columns named messages or expected, no JSON of ours, get a suffix.
 
     Raises DatasetError as `briefs` does.
     """

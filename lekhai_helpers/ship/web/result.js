@@ -74,7 +74,12 @@ export function showScript(script) {
 
 const plain = (text) => make("pre", { className: "raw" }, text);
 
-const written = (script, title) => (script.table ? plainTable(script.table, title) : plain(script.markdown));
+/** A table shows what could be read; of an answer with a fault the text itself stands under it. */
+function written(script, title) {
+  if (!script.table) return plain(script.markdown);
+  const table = plainTable(script.table, title);
+  return script.ok ? table : make("div", {}, table, plain(script.markdown));
+}
 
 function heading(brief) {
   const [industry] = halves(brief.industry ?? "");
