@@ -12,6 +12,7 @@ included. So the tuned answers must also be more *alike* to the writer's pages t
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,9 @@ class StyleTest:
 
     known    share of (held-out text of the writer, base answer) with the writer's text taken for the writer's
     closer   share of (base answer, tuned answer) to one prompt with the tuned one taken for the writer's
-    alike    share of the same pairs with the tuned one more alike to the writer's pages: the cosine of their runs of
-             two and three words and marks (runs of hidden words left out, so noise is like nothing)
+    alike    share of the same pairs with the tuned one more alike to the writer's pages, by the cosine of their runs of
+             two and three words and marks (runs of hidden words left out, so noise is like nothing); it counts only if
+             it beats its own words shuffled, too, so guessing gives less than 0.5
     told     share of (base answer, tuned answer) to a prompt never seen that were put on their sides
     p        how often answers with their models changed about by lot are told apart as well as these
     """
@@ -117,8 +119,8 @@ def _against_writer(
         score, likeness = _teach(*taught), _likeness(*taught)
         every = [score(text) for name in other[1] for text in base[name]]
         known += [_above([score(writing[name])], every) for name in own[1] if every]
-        for found, judge in ((closer, score), (alike, likeness)):
-            found += [_above(list(map(judge, tuned[name])), list(map(judge, base[name]))) for name in other[1]]
+        closer += [_above(list(map(score, tuned[name])), list(map(score, base[name]))) for name in other[1]]
+        alike += [_more_alike(likeness, tuned[name], base[name]) for name in other[1]]
     return _share(known, min(len(known), len(prompts))), _share(closer, len(closer)), _share(alike, len(alike))
 
 
@@ -186,6 +188,18 @@ def _likeness(yes: Sequence[str], no: Sequence[str]) -> Callable[[str], float]:
         return float((weigher.transform([skeleton(tokens(text), common)]) @ profile)[0])
 
     return likeness
+
+
+def _more_alike(likeness: Callable[[str], float], tuned: Sequence[str], base: Sequence[str]) -> float:
+    """Return the share of pairs whose tuned text is more like the pages than the base's, and than itself shuffled."""
+    written = [text for text in tuned if likeness(text) > likeness(_shuffled(text))]
+    wins = sum(likeness(one) > likeness(other) for one in written for other in base)
+    return wins / (len(tuned) * len(base))
+
+
+def _shuffled(text: str) -> str:
+    parts = tokens(text)
+    return " ".join(random.Random(text).sample(parts, len(parts)))
 
 
 def _runs(shown: str) -> list[str]:

@@ -8,8 +8,14 @@ from lekhai_helpers.core.recipe import data_file
 from lekhai_helpers.prepare.contracts import get_contract
 from lekhai_helpers.prepare.contracts.prose import prose_problems
 
-WALK = " Walk along the river until dark, then write down slowly what made you so very angry with the man next door."
-TEA = " Reading her messages would hurt the trust between you two. Ask her over tea what worries you so; tell her why."
+WALK = (
+    " Walk along the river until dark, then write down what he did on one sheet of paper and put it away until morning "
+    "comes, when it will look smaller."
+)
+TEA = (
+    " Reading her messages would hurt the trust you two have. Ask her over a tea what worries you so; tell her why it "
+    "does."
+)
 STEPS = "\n1. Call a friend tonight and talk at length.\n2. Write the anger down and burn the sheet.\n3. Sleep on it."
 PARTS = "\n1. আগে একজন বন্ধুর সঙ্গে কথা বলুন।\n2. রাগটা কমলে চিঠি লিখুন, পাঠাবেন না।\n3. কাল সকালে আবার ভাবুন, কী চান আপনি সত্যি করে।"
 BLEACH = (

@@ -1,13 +1,16 @@
 """Two voices are told apart where they differ, and where they do not, nobody says so."""
 
 import random
+from functools import lru_cache
 
 import pandas as pd
 import pytest
 
+from lekhai_helpers.core.recipe import data_file, resolve
 from lekhai_helpers.measure.side_by_side import cost, side_by_side
 from lekhai_helpers.measure.skeletons import distort
 from lekhai_helpers.measure.style_test import FEWEST, style_test
+from lekhai_helpers.prepare.dataset import load_table
 
 TOPICS = ["river", "tin", "letter", "train", "press", "college", "cat", "stairs", "rent", "market", "storm", "lamp"]
 HERS = (
@@ -33,14 +36,6 @@ def wrote(voice: tuple[str, ...], seed: int) -> str:
 
 def answers(voice: tuple[str, ...], start: int, n: int = 14) -> dict[str, list[str]]:
     return {f"p{k}": [wrote(voice, start + k), wrote(voice, start + 50 + k)] for k in range(n)}
-
-
-ANOTHER = (
-    "Dear customer, please find the {0} enclosed with your order number.",
-    "Please contact our service team, if your {0} has not arrived within ten days.",
-    "Your {0}, your warranty and your invoice are listed below.",
-    "Thank you for choosing our {0}, and for your trust.",
-)
 
 
 def shuffled(text: str) -> str:
@@ -73,16 +68,31 @@ def test_a_change_away_from_the_writer_is_told_apart_and_not_called_nearer():
     assert found.distinguishable and not found.closer.shown
 
 
+@lru_cache
+def rows(recipe: str) -> list[str]:
+    """The texts of a sample, without its JSON."""
+    data = resolve(recipe, "cpu").data
+    table, _ = load_table(data_file(data.file), data.prompts, data.source, data.contract)
+    return [text for text in table["script"] if not text.startswith(("{", "["))]
+
+
 @pytest.mark.parametrize(
-    "written",
-    [lambda k: shuffled(wrote(THEIRS, 200 + k)), lambda k: "zq xk wv " * 30, lambda k: wrote(ANOTHER, 200 + k)],
-    ids=["the base's words shuffled", "noise", "somebody else's voice"],
+    ("written", "nearer"),
+    [
+        (lambda k: shuffled(rows("tutor")[k]), False),
+        (lambda k: "zq xk wv " * 30, False),
+        (lambda k: rows("alignment")[k], False),
+        (lambda k: rows("companion")[20 + k], True),
+    ],
+    ids=["the base shuffled", "noise", "somebody else", "the writer"],
 )
-def test_what_is_merely_unlike_the_base_is_not_called_nearer(written):
-    """A classifier that knows writer and base alone took 95 to 100 of 100 of these for the writer's."""
-    found = style_test(WRITING, answers(THEIRS, 0), {f"p{k}": [written(k)] for k in range(14)}, rounds=9)
-    assert found.known.shown and not found.nearer, found
-    assert "was not shown to be nearer" in found.sentence
+def test_what_is_merely_unlike_the_base_is_not_called_nearer(written, nearer):
+    """A classifier that knows writer and base alone took 95 to 100 of 100 of all these for the writer's."""
+    writing = {f"w{k}": text for k, text in enumerate(rows("companion")[:18])}
+    base, tuned = ({f"p{k}": [one(k)] for k in range(20)} for one in (lambda k: rows("tutor")[k], written))
+    found = style_test(writing, base, tuned, rounds=0)
+    assert found.known.shown and found.nearer == nearer, (found.closer, found.alike)
+    assert ("was not shown to be nearer" in found.sentence) != nearer
 
 
 def test_a_step_towards_the_writer_is_seen_and_shuffled_words_count_less():
