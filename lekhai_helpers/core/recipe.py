@@ -273,6 +273,7 @@ class Export(_Section):
 
     quantizations: list[Literal["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]] = Field(min_length=1)
     imatrix: bool = Field(False, description="measure on the training rows which columns to round most carefully")
+    unseen: int = Field(12, ge=2, description="held-out texts by which the loss through rounding is measured, at most")
     hub_id: str | None = None
     licence: str
     base_licence: str

@@ -63,7 +63,7 @@ from lekhai_helpers.prepare.dataset import load_examples
 from lekhai_helpers.ship.scoring import distinct_scripts, kept_mb, passages, score_gguf
 
 tokenizer = AutoTokenizer.from_pretrained(kept.path)
-unseen = distinct_scripts(load_examples(phase.require("dataset"), "test"), limit=12)
+unseen = distinct_scripts(load_examples(phase.require("dataset"), "test"), limit=settings.export.unseen)
 texts = passages(tokenizer, unseen)
 print(f"{len(texts)} {words.units}, {sum(len(text.ids) - text.start for text in texts)} tokens")
 
