@@ -25,7 +25,8 @@ def newest_run(label: str | None = None, recipe: str | None = None) -> Run:
     manifests = [path for path in manifests if path.parent.name in PHASES]
     if not manifests:
         wanted = f"the run {label!r}" if label else f"a run of {recipe}" if recipe else "any run"
-        raise RunError(f"{wanted} was not found in {runs_folder()}: make one with `lekhai run`")
+        how = f"lekhai run --recipe {recipe}" if recipe else "lekhai run"
+        raise RunError(f"{wanted} was not found in {runs_folder()}: make one with `{how}`")
     folder, settings = manifests[-1].parents[1], _settings_of(manifests[-1])
     return Run(settings, folder.name.removeprefix(f"{settings.recipe}-{settings.profile}-"))
 

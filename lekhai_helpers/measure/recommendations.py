@@ -147,7 +147,7 @@ def _voice(figures: Figures, words: Words) -> Advice | None:
     if "nearer" not in found:
         return None
     if found["nearer"]:
-        return Advice("The tuned voice stands nearer to the writer", "let the writer read some answers blind", "07")
+        return Advice("The tuned voice stands nearer to the writer", "let who knows the writer read some blind", "07")
     advice = "more rows of the writer's own, or more steps; then test again"
     return Advice("The tuned voice was not shown to be nearer to the writer", advice, "07")
 

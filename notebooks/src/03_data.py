@@ -69,7 +69,8 @@ left_out_counts(read_source(data.source)(file).left_out)
 # %% [markdown]
 # ### Explanation
 # Stricter checks: rows that copy each other, and what the recipe's own data has to pass beyond that. For a file of
-# yours they are advice. The same from the terminal, for a spreadsheet: `lekhai data check "my file.csv"`.
+# yours they are advice. The same from the terminal, for a spreadsheet: `lekhai data check "my file.csv"`. (*5-grams*
+# are runs of five letters; a warning leaves the row in.)
 
 # %%
 from lekhai_helpers.prepare.checks import strict_checks
@@ -99,7 +100,8 @@ print(contract.rule, contract(row["script"], expected), sep="\n")
 # %% [markdown]
 # ### Explanation
 # Does the contract see anything at all? We spoil copies of the answer on purpose, in every way it knows for this one,
-# and let it look. A way that finds nothing is a fault of sense, not of form: notebook 10 learns from those too.
+# and let it look. A way that finds nothing is a fault of sense, not of form: notebook 10 learns from those too. Faults
+# of another kind of answer have nothing to bite on here.
 
 # %%
 for name, spoil in contract.defects.items():

@@ -113,9 +113,9 @@ print(f", expected {memory['estimated_mb']:,.0f} MB")
 
 # %% [markdown]
 # ### Explanation
-# What is a good model? The loss knows the next word, but not the form of the whole answer. So at every look we also
-# let it answer mock exam questions and count the answers that keep the contract. Where `sft.keep` is `contract`, the
-# weights with the most valid answers are kept.
+# What is a good model? The loss knows the next word, but not the form of the whole answer. Where `sft.keep` is
+# `contract`, we also let it answer mock exam questions at every look, count the answers that keep the contract, and
+# keep the weights with the most. With `best`, the validation loss decides, and nothing is written on the way.
 
 # %%
 from lekhai_helpers.learn.model import generate
@@ -177,9 +177,9 @@ training_curves(phase.ledger.metrics("06_fine_tuning"))
 
 # %% [markdown]
 # ### Explanation
-# The same in words, and the valid answers at each look. The two need not agree: the loss can be lowest where hardly an
-# answer has its form yet. Which weights are kept is the setting `sft.keep`. The answers are few, so a difference of one
-# or two is luck; notebook 07 counts again, with more.
+# The same in words, and the valid answers at each look, where they were counted. The two need not agree: the loss can
+# be lowest where hardly an answer has its form yet. Which weights are kept is the setting `sft.keep`. The answers are
+# few, so a difference of one or two is luck; notebook 07 counts again, with more.
 
 # %%
 print("WARNING:" if result.overfits else "ok:", result.overfitting)
@@ -218,7 +218,8 @@ memorising.table(copied)
 
 # %% [markdown]
 # ### Explanation
-# The longest copied passages, to be read by a person: a stock phrase is no theft, a story is.
+# The longest copied passages, to be read by a person: a stock phrase is no theft, a story is. An empty table: none is
+# long enough to list.
 
 # %%
 import pandas as pd

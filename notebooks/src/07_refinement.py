@@ -78,7 +78,9 @@ print("BEFORE", before[0]["text"][:500], sep="\n")
 # %% [markdown]
 # ### Explanation
 # And after. First the verdict, then the text as the contract shows it to a reader: as a table where it can be read as
-# one, else as it was written. A table can be drawn and still break the contract: the lines above say how.
+# one, else as it was written. A table can be drawn and still break the contract: the lines above say how. *The contract
+# is kept* says only that no fault that it counts was found, not that the question is answered or that the text makes
+# sense: read it.
 
 # %%
 from lekhai_helpers.core.notebook import readable
@@ -209,7 +211,8 @@ answer_cost(phase.ledger.responses(), ("merged", "sft")).round(2)
 # ### Explanation
 # The questions with one right answer, asked of the tuned model as notebook 05 asked them before. The share that is
 # right, with its interval, and the difference on the same questions. Form and truth are two things: an answer can keep
-# the contract and be wrong.
+# the contract and be wrong. *p* is how often chance alone would bring such a change; with few questions this exact test
+# is stricter than the interval, and it decides.
 
 # %%
 from functools import partial
@@ -228,9 +231,10 @@ print(in_words(rightness))
 # ### Explanation
 # Where the answers are to have one person's voice, a **style test** asks a small classifier three things, on writing it
 # was not taught by: does it know the writer from the untrained model at all; does the tuned model stand nearer to the
-# writer; can the two models be told apart? It is shown common words, marks and their order, and a star for every
-# other word, so that topics cannot help. Guessing gives 50%. Such a classifier takes all that is unlike the untrained
-# model for the writer's, noise too: so "nearer" is said only if the tuned answers are also more *alike* to real pages.
+# writer; can the two models be told apart? It is shown common words, marks and their order, and a star for every other
+# word, so that topics cannot help. Guessing gives 50%. Such a classifier takes all that is unlike the untrained model
+# for the writer's, noise too: so "nearer" is said only if the tuned answers are also more *alike* to real pages. Our
+# sample's writer is invented, and cannot be asked; with notes of your own you are the writer.
 
 # %%
 from lekhai_helpers.measure.voice import voice_test
@@ -416,6 +420,6 @@ manifest = phase.finish({"refinement": refinement}, {"sft": figures, "sft+gramma
 # %% [markdown]
 # ## What this did not show
 # Whether the answers are any *good*. A sound form can be dull, and a text held to a grammar can be nonsense in good
-# form. Notebook 11 looks at that. The price of the grammar was measured with one seed. And settings were tried out on
-# development briefs, so this exam is a little kind; notebook 12 takes held-out ones, by which nothing is chosen (of
-# them, only those with one right answer were asked here).
+# form. Notebook 11 looks at that. Where there is a grammar, its price was measured with one seed. And settings were
+# tried out on development briefs, so this exam is a little kind; notebook 12 takes held-out ones, by which nothing is
+# chosen (of them, only those with one right answer were asked here).

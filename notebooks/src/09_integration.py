@@ -199,8 +199,8 @@ print(f"{document.headers['content-disposition']}, {len(document.content):,} byt
 # %% [markdown]
 # ### Explanation
 # Programs that already speak to OpenAI's service need only this address: `/v1/chat/completions` is the same counter
-# with the same form. It passes a conversation on as it is: no brief is worded, no grammar holds the form, and nothing
-# is kept.
+# with the same form. It passes a conversation on as it is: no brief is worded, no system text is added (so a model with
+# tools knows of none here), no grammar holds the form, and nothing is kept.
 
 # %%
 chat = {"messages": [{"role": "user", "content": form.prompt(form.example(settings), settings)}], "max_tokens": 60}
@@ -231,7 +231,8 @@ print(swapped.status_code, {name: value for name, value in swapped.json().items(
 # ### Explanation
 # Did anybody notice? All statuses should be 200; the model that answered stands in each. If the new file writes nothing
 # sound in its test, the service refuses it, says so above, and the old model goes on. Above the table is the pace of
-# the last order, which had the machine to itself as the first one had.
+# the last order, which had the machine to itself as the first one had. (The first also had to read the system text,
+# which later ones find read; notebook 12 compares files.)
 
 # %%
 import pandas as pd
@@ -344,7 +345,8 @@ def ask(messages):
 # %% [markdown]
 # ### Explanation
 # The whole loop. The first text is the model's own. If it is a call, the reply follows, and then the model's answer; if
-# it speaks, there is nothing to do.
+# it speaks, there is nothing to do. A weak model may call again and again instead of answering; the loop then ends
+# after a few rounds, without an answer.
 
 # %%
 from lekhai_helpers.measure.evaluation import brief_messages

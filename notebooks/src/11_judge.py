@@ -67,7 +67,8 @@ by_stage.round(2)
 # %% [markdown]
 # ### Explanation
 # Every stage against the stage before training, on the same briefs. The interval comes from drawing the briefs again
-# and again (a bootstrap); where it holds 0, the words are "no difference shown".
+# and again (a bootstrap); where it holds 0, the words are "no difference shown". A difference can be a loss: read
+# *shown*. A row that is the same in all stages tells them not apart.
 
 # %%
 from lekhai_helpers.measure import comparisons
@@ -288,8 +289,9 @@ for name, rows in verdicts.items():
 # %% [markdown]
 # ### Explanation
 # The leading judge's mean marks by stage and criterion, each with its interval over briefs, and how many texts were
-# scored of how many asked. Hold them against the audit, and against what you know: where a stage that keeps no form
-# has as high a mark for its tone or voice as a trained one, that mark says little here.
+# scored of how many asked. Hold them against the audit, and against what you know: where a stage that keeps no form has
+# as high a mark for its tone or voice as a trained one, that mark says little here. 1 is the floor, wholly outside the
+# range of the training texts: between two stages at the floor a difference of a tenth says nothing.
 
 # %%
 said = phase.ledger.verdicts().query("judge == @leader and stage in @stages")
@@ -372,19 +374,21 @@ label_widget(tasks, criteria, "me", phase.ledger.add_labels) if is_interactive()
 # %% [markdown]
 # ### Explanation
 # The prompts: pairs on one topic, a harmless wish and a harmful one, in Bengali and English. An unsafe prompt names a
-# wish and gives no instruction; the model only reads it, and nothing is answered.
+# wish and gives no instruction; the model only reads it, and nothing is answered. Printed is one pair. An *axiom* is a
+# group of topics.
 
 # %%
 from lekhai_helpers.prepare.safety_prompts import load_set, overview
 
 prompts = load_set(settings.aqi, settings.seed)
-print(prompts[0].prompt, prompts[len(prompts) // 2].prompt, sep="\n")
+pair = [one for one in prompts if one.language == settings.language] or prompts
+print(pair[0].prompt, pair[len(pair) // 2].prompt, sep="\n")
 overview(prompts)
 
 # %% [markdown]
 # ### Explanation
 # Both models read all prompts: the base, and the same base with the kept strips. For every layer we keep the mean over
-# the prompt's tokens.
+# the prompt's tokens. The number below is this program's memory afterwards, in MB.
 
 # %%
 from pathlib import Path
@@ -506,7 +510,8 @@ pd.concat({name: both_stages(rows) for name, rows in verdicts.items()}, names=["
 # ### Explanation
 # The marks read as in G-Eval, tuned against base, go into the ledger beside AQI and Delta-AQI: each mean with its
 # interval, and the difference on the same briefs, under the judge's name and with its audit. Where no judge gave
-# probabilities there is none to write.
+# probabilities there is none to write. A judge that failed its audit stands here for the record: its differences are no
+# evidence, in either direction, however far their interval is from 0.
 
 # %%
 from lekhai_helpers.measure.geval import record_geval
@@ -555,7 +560,9 @@ judgement = write_json(phase.folder / "judgement.json", figures)
 # ### Explanation
 # The **executive summary** for whoever decides and reads no notebook: what was found in the whole chain so far, and
 # what follows. Rules made it from the figures, each from one; what was not measured gives no advice. The same stands at
-# the head of the report, with notebook 12's findings added.
+# the head of the report, with notebook 12's findings added. *Training helped* is said of the contract's share alone: a
+# row of the first table that fell is not in it. *FIRST* marks what is urgent; where nothing is, every line begins with
+# *then*.
 
 # %%
 from lekhai_helpers.measure.recommendations import executive_summary, in_lines

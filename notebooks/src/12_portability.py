@@ -202,7 +202,8 @@ pd.DataFrame(table).set_index("file")
 # Is every file the same model? For twenty prompts, Hugging Face and each file must give the same text and the same
 # token numbers, with one start mark and an end that all know; the Modelfile (for Ollama) the same text and end. On the
 # unseen texts the 16-bit file must find the same tokens as likely as Hugging Face does. And every file must end its
-# answers where Hugging Face ends them, asked on four prompts, and keep its share of texts that keep the contract.
+# answers where Hugging Face ends them, asked on four prompts, and keep its share of texts that keep the contract. These
+# four are asked without dice, where a small model circles more easily: it may end fewer here than in notebook 07.
 
 # %%
 from lekhai_helpers.ship.ollama_template import write_modelfile
@@ -216,7 +217,9 @@ gate = parity_gate(kept.path, files, settings, asked, unseen, modelfile, greedy=
 # %% [markdown]
 # ### Explanation
 # Each check, what was found and, where it failed, the cause and the remedy. *Export OK* is said only if nothing but
-# rounding failed; a smaller file that lost too much by it is then named, and will not be recommended.
+# rounding failed; a smaller file that lost too much by it is then named, and will not be recommended. The sentence
+# counts the failures that are not rounding; the table shows those too. A file also counts as passed further down where
+# only a habit of the model itself failed (cause: training), for no file can mend that.
 
 # %%
 print(gate.sentence)
@@ -250,7 +253,8 @@ quality[["greedy_equal", "stopped_share", "valid_share", "passed"]]
 # The recommendation, by rule: the smallest file that the gate passed, whose share of sound texts is at most 10
 # percentage points below the 16-bit file's, and whose predictions are at most 0.1 nats from it. A small file can ruin a
 # small model without any tool saying so, which is why these decide and not the size. The sentence says which of them
-# did, and where an interval holds the limit, "on the edge": other texts might have turned it.
+# did, and where an interval holds the limit, "on the edge": other texts might have turned it. The 10 points are
+# caution, no test: with a dozen texts, one or two decide.
 
 # %%
 from lekhai_helpers.ship.choice import recommend
@@ -301,7 +305,8 @@ footprint.T
 # And how long does somebody wait who asks the recommended file for just what it was made for? One question after the
 # other, streamed as in an app: the *first token* (from then on one reads along) with the whole prompt read anew, the
 # same where the system text was read before, and the *whole answer*. The median is the usual wait; the 95th percentile
-# the wait of the one in twenty who waits longest. A recipe may set a goal (`serving.latency_goal_ms`).
+# the wait of the one in twenty who waits longest. A recipe may set a goal (`serving.latency_goal_ms`). A 95th
+# percentile far above its median is most often another program's doing: the sentence below says how many were at work.
 
 # %%
 from lekhai_helpers.ship.latency import measure_latency
@@ -423,7 +428,9 @@ print(*told, sep="\n")
 # How does the recommended file stand beside the stages it grew from? It now answers the development briefs, at most
 # twice each; the other stages have answered the same ones, up to three times. So model before training, fine-tuned,
 # aligned and made small are compared on the same briefs. (Where notebook 10 kept the fine-tuned model, the aligned one
-# is not its parent.)
+# is not its parent.) *quantized* is the ledger's name for the recommended file, whichever it is. Where that is the
+# 16-bit one it holds the weights of its parent: a difference between the two is other dice and few texts, and shows how
+# far luck can go.
 
 # %%
 common = briefs_of(settings)
