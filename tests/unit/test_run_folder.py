@@ -184,7 +184,7 @@ ONLY_SHOWN = {
     "08_export": {"decoding", "evaluation", "system_prompt"},
     "09_integration": {"system_prompt", "data"},
     "10_preference_alignment": {"system_prompt", "data"},
-    "11_judge": {"data"},
+    "11_judge": {"data", "language"},
     "12_portability": {"data"},
 }
 
