@@ -24,9 +24,9 @@ from lekhai_helpers.prepare.dataset import briefs_of, load_examples, load_rows, 
 
 pytestmark = pytest.mark.chain
 RECIPES = [name for name in available("recipes") if name != "lekhai"]
-# What only the ad scripts are about. As a key of JSON "industry" is the name of the column of groups in every recipe.
+# What only the ad scripts are about. As a key of JSON or of settings "industry" is the groups' name in every recipe.
 ADS = re.compile(
-    r"\bad.?script|advertis|copywrit|\| ?Visual ?\||\bvalid.tables?\b|(?<!\")\bindustr(?:y|ies)\b", re.IGNORECASE
+    r"\bad.?script|advertis|copywrit|\| ?Visual ?\||\bvalid.tables?\b|(?<![\".])\bindustr(?:y|ies)\b", re.IGNORECASE
 )
 
 
